@@ -1,0 +1,242 @@
+"""Commands commit in groups: claim, fetch, decide, write, commit, then answer.
+
+Requests that arrive while a group is under way form the next one: no timer, no delay when quiet,
+hundreds of commands per fsync when busy. A refused command leaves its neighbours untouched; a
+group that fails is run again, then halved, so that a poisonous command fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from strongroom.core.commands.command import (
+    Command,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    RequestInProgress,
+)
+from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
+from strongroom.core.commands.work import Work, sql
+from strongroom.core.db import Connection, Database, DatabaseDown
+from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE
+from strongroom.core.events import Publish
+from strongroom.errors import Refused, StrongroomError
+from strongroom.clock import monotonic
+from strongroom.ids import NewId, uuid7
+
+log = structlog.get_logger(__name__)
+
+RETRIES = 5
+"""Lost races are run again this often, then the group is halved."""
+
+RECONNECTS = 8
+"""With doubling pauses this bridges about 6 s: a restart of Postgres after a crash."""
+
+KEY_POLL_S = 0.02
+"""A group takes about this long, so its keys are free by then."""
+
+Also = Callable[[Connection, Sequence[Ticket]], Awaitable[None]]
+"""Work of the caller's inside the group's transaction: a worker deletes its messages there."""
+
+
+class CommitUnknown(Exception):
+    """The connection broke while COMMIT was under way."""
+
+
+class Poison(Exception):
+    """A decision raised something that is no refusal: a bug. Its neighbours go on without it."""
+
+    def __init__(self, ticket: Ticket, error: Exception) -> None:
+        super().__init__(repr(error))
+        self.ticket, self.error = ticket, error
+
+
+class Executor:
+    """Runs groups of one command type to their end; every ticket gets its outcome."""
+
+    def __init__(self, database: Database, publish: Publish, *, new_id: NewId = uuid7) -> None:
+        self._db = database
+        self._publish = publish
+        self._new_id = new_id
+        self._waiting: set[asyncio.Task[None]] = set()
+        self.groups = 0
+        self.commands = 0
+
+    async def run(self, tickets: Sequence[Ticket], also: Also | None = None) -> None:
+        """Commits the tickets, which are of one command type. Never raises: outcomes and errors
+        are on the tickets. Whoever cancels this has a crash, not a rollback."""
+        pending = [ticket for ticket in tickets if not ticket.done]
+        try:
+            await self._run(pending, also)
+        except Exception as error:
+            log.exception("group failed", command=pending[0].name, size=len(pending))
+            for ticket in pending:
+                ticket.fail(error)
+
+    async def _run(self, group: list[Ticket], also: Also | None) -> None:
+        lost = races = 0
+        in_doubt = False
+        while group:
+            try:
+                await self._attempt(group, also, lost_race=races > 0)
+                return
+            except Poison as poison:
+                log.error("poisonous command", command=poison.ticket.name, exc_info=poison.error)
+                poison.ticket.fail(poison.error)
+                group = [ticket for ticket in group if ticket is not poison.ticket]
+            except RETRYABLE as error:
+                races += 1
+                if races > RETRIES:
+                    await self._halve(group, also, error)
+                    return
+                await asyncio.sleep(random.uniform(0, 0.005 * 2**races))
+            except LOCK_WAIT as error:
+                await self._halve(group, also, error)
+                return
+            except (CommitUnknown, *LOST) as error:
+                in_doubt = in_doubt or isinstance(error, CommitUnknown)
+                lost += 1
+                if lost > RECONNECTS:
+                    for ticket in group:
+                        ticket.fail(OutcomeUnknown() if in_doubt else DatabaseDown())
+                    return
+                log.warning("connection lost", in_doubt=in_doubt, attempt=lost, error=repr(error))
+                await asyncio.sleep(random.uniform(0.5, 1) * 0.03 * 2**lost)
+            except Exception as error:
+                await self._halve(group, also, error)
+                return
+
+    async def _halve(self, group: list[Ticket], also: Also | None, error: Exception) -> None:
+        """A group that cannot commit whole: each half alone, down to the one that is at fault."""
+        if len(group) > 1:
+            middle = len(group) // 2
+            await self._run(group[:middle], also)
+            await self._run(group[middle:], also)
+        elif isinstance(error, LOCK_WAIT):
+            group[0].fail(RequestInProgress())
+        else:
+            log.error("command failed", command=group[0].name, exc_info=error)
+            group[0].fail(error)
+
+    async def _attempt(
+        self, group: list[Ticket], also: Also | None, *, lost_race: bool
+    ) -> None:
+        """One transaction. Outcomes reach the tickets after COMMIT, and only then."""
+        committing = False
+        try:
+            async with self._db.transaction() as db:
+                outcomes = await self._decide(db, group, also, lost_race)
+                committing = True
+        except LOST as error:
+            raise CommitUnknown() if committing else error from error
+        self.groups += 1
+        self.commands += len(group)
+        waiting: list[Ticket] = []
+        for ticket, outcome in outcomes:
+            if isinstance(outcome.error, RequestInProgress) and monotonic() < ticket.deadline:
+                waiting.append(ticket)
+            else:
+                ticket.end(outcome)
+        if waiting:
+            task = asyncio.create_task(self._again(waiting, also), name="waiting for keys")
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _again(self, waiting: list[Ticket], also: Also | None) -> None:
+        """Keys that another group works on: asked again on the side, until their deadline."""
+        await asyncio.sleep(KEY_POLL_S)
+        await self.run(waiting, also)
+
+    async def _decide(
+        self, db: Connection, group: list[Ticket], also: Also | None, lost_race: bool
+    ) -> list[tuple[Ticket, Outcome]]:
+        outcomes: list[tuple[Ticket, Outcome]] = []
+        todo = await self._claim(db, group, outcomes)
+        first = {ticket.id: ticket for ticket in reversed(todo) if ticket.id}
+        work = Work(db, self._publish, new_id=self._new_id, lost_race=lost_race)
+        if todo:
+            commands = [ticket.command for ticket in todo]
+            work.asked = [(ticket.principal, ticket.key) for ticket in todo]
+            try:
+                await type(commands[0]).fetch(work, commands)
+                await work.read_clock()
+            except StrongroomError as error:
+                # Not now for any of them, as while payouts are paused.
+                outcomes += [(ticket, Outcome(error=error)) for ticket in todo]
+                todo = []
+        decided: dict[UUID, Outcome] = {}
+        answers: list[tuple[Any, ...]] = []
+        for ticket in todo:
+            id = ticket.id
+            if id and first[id] is not ticket:
+                # The same key twice in one group: the second is the first's replay.
+                earlier = decided.get(id)
+                outcomes.append((ticket, _replay(ticket, first[id].fingerprint, earlier)))
+                continue
+            outcome = _decide_one(work, ticket)
+            outcomes.append((ticket, outcome))
+            if id:
+                decided[id] = outcome
+                if outcome.stored:
+                    answers.append(ticket.answer_row(outcome))
+        await work.write()
+        await ANSWERS.append(db, answers)
+        if also:
+            await also(db, [ticket for ticket, outcome in outcomes if outcome.final])
+        return outcomes
+
+    async def _claim(
+        self, db: Connection, group: list[Ticket], outcomes: list[tuple[Ticket, Outcome]]
+    ) -> list[Ticket]:
+        """Claims all keys of the group in one statement; replays and waits are outcomes already,
+        what is left has to be decided."""
+        ids = sorted({ticket.id for ticket in group if ticket.id})
+        if not ids:
+            return list(group)
+        locks = [id.int >> 64 & 0x7FFF_FFFF_FFFF_FFFF ^ id.int & 0xFFFF_FFFF for id in ids]
+        found = {row[0]: row for row in await db.fetch(sql.claim, ids, locks)}
+        todo: list[Ticket] = []
+        for ticket in group:
+            row = found.get(ticket.id) if ticket.id else None
+            if row is None:
+                todo.append(ticket)
+            elif row["fingerprint"] is None:
+                outcomes.append((ticket, Outcome(error=RequestInProgress())))
+            else:
+                outcome = Outcome(body=row["body"], refused=row["refused"])
+                outcomes.append((ticket, _replay(ticket, row["fingerprint"], outcome)))
+        return todo
+
+
+def _replay(ticket: Ticket, fingerprint: bytes, earlier: Outcome | None) -> Outcome:
+    if earlier is None or earlier.error:
+        return Outcome(error=earlier.error if earlier else RequestInProgress())
+    if fingerprint != ticket.fingerprint:
+        return Outcome(error=IdempotencyKeyReused())
+    return Outcome(body=earlier.body, refused=earlier.refused, replayed=True)
+
+
+def _decide_one(work: Work, ticket: Ticket) -> Outcome:
+    mark = work.mark
+    work.by, work.key = ticket.principal, ticket.key
+    work.cause, work.request = ticket.cause, ticket.request
+    try:
+        reply = ticket.command.decide(work)
+        return Outcome(body=msgspec.json.encode(reply), reply=reply)
+    except StrongroomError as error:
+        if work.mark != mark:
+            raise Poison(ticket, AssertionError(f"refused after a change: {error!r}")) from error
+        if isinstance(error, Refused):
+            request = str(ticket.request) if ticket.request else None
+            body = msgspec.json.encode({"detail": error.detail, "requestId": request})
+            return Outcome(body=body, refused=error.code)
+        return Outcome(error=error)
+    except Exception as error:
+        raise Poison(ticket, error) from error

@@ -1,0 +1,80 @@
+"""Migrations: Alembic runs plain SQL, forward only.
+
+pgmq comes first, from its own package, as plain SQL functions: no extension has to be installed
+on the server.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import psycopg
+import sqlalchemy
+from alembic import command, op
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.pool import NullPool
+
+HERE = Path(__file__).parent / "migrations"
+
+ONE_AT_A_TIME = 0x57524F4E47
+"""The advisory lock under which one process migrates and the others wait."""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    return config
+
+
+def newest() -> str:
+    """The revision this program knows and needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def run_sql(file: str) -> None:
+    """Runs one file of `migrations/sql` as it stands."""
+    _driver(op.get_bind()).execute((HERE / "sql" / file).read_bytes())
+
+
+def run_pgmq_sql() -> None:
+    """Installs pgmq's functions, unless the server has them already."""
+    db = _driver(op.get_bind())
+    if db.execute("SELECT to_regclass('pgmq.meta') IS NOT NULL").fetchone() == (True,):
+        return
+    db.execute(resources.files("pgmq.sql").joinpath("pgmq.sql").read_bytes())
+
+
+def _driver(connection: sqlalchemy.Connection) -> psycopg.Connection[tuple[object, ...]]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
+def migrate(dsn: str) -> tuple[str | None, str]:
+    """Brings the database of `dsn` to the newest revision; answers (before, after)."""
+    url = sqlalchemy.engine.make_url(dsn).set(drivername="postgresql+psycopg")
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            lock = sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)")
+            connection.execute(lock, {"key": ONE_AT_A_TIME})
+            before = _revision(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+            return before, newest()
+    finally:
+        engine.dispose()
+
+
+def _revision(connection: sqlalchemy.Connection) -> str | None:
+    there = sqlalchemy.text("SELECT to_regclass('public.alembic_version') IS NOT NULL")
+    if not connection.execute(there).scalar():
+        return None
+    found = connection.execute(sqlalchemy.text("SELECT version_num FROM public.alembic_version"))
+    return found.scalar()

@@ -1,0 +1,58 @@
+"""Subscribers: which queue hears which events, and the command each event leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from strongroom.core.db import Connection, Database, Record
+from strongroom.core.events.log import Event, sql
+from strongroom.errors import NotFound
+
+LEASE_S = 30
+"""Longer than any group takes, statement timeout included; a dead worker's messages wait this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """A queue, the event types it hears (`betting.BetPlaced`, or a pattern `betting.*`), and
+    `react`, which turns one event into a command, or None. Equal commands of one batch run once."""
+
+    queue: str
+    patterns: tuple[str, ...]
+    react: Callable[[Event], Any | None]
+    batch: int = 500
+
+
+async def bind(db: Connection, subscribers: Sequence[Subscriber]) -> None:
+    """Creates the queues and their bindings; done by the owner, after the migrations."""
+    for subscriber in subscribers:
+        await db.execute(sql.create_queue, subscriber.queue)
+        for pattern in subscriber.patterns:
+            await db.execute(sql.bind_queue, subscriber.queue, pattern)
+    await db.execute(sql.grant_queues)
+
+
+class DeadLetters:
+    """Messages that were buried after their last attempt: listed, retried or discarded."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def list(self, queue: str | None = None, limit: int = 100) -> list[Record]:
+        return await self._db.fetch(sql.dead_letters, queue, limit)
+
+    async def end(self, id: int, ending: Literal["retried", "discarded"]) -> None:
+        """Sends the event to its queue again, or gives it up. NotFound when that was done."""
+        async with self._db.transaction() as db:
+            row = await db.fetchrow(sql.end_dead_letter, id, ending)
+            if row is None:
+                raise NotFound(f"There is no open dead letter {id}.")
+            if ending == "retried":
+                await db.execute(sql.send_again, row["queue"], row["event"], 0)
+
+
+async def depths(database: Database) -> list[Record]:
+    """(queue, waiting, oldest_s) of every queue."""
+    return await database.fetch(sql.depths)

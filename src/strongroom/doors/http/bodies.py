@@ -1,0 +1,85 @@
+"""Request bodies: read within a limit, decoded strictly, without surprises.
+
+Beyond what msgspec refuses (types, unknown fields, floats for integers) a body may not name a
+field twice: which of the two counts would be a matter of taste.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from litestar.types import HTTPReceiveMessage, Receive
+
+from strongroom.doors.http.problems import BodyTooLarge, Malformed, UnsupportedMediaType
+from strongroom.errors import Invalid
+
+BODY_LIMIT = 64 * 1024
+BULK_LIMIT = 4 * 1024 * 1024
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """What a route takes."""
+
+
+async def read(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
+    """The whole body; BodyTooLarge as soon as that is known."""
+    length = headers.get(b"content-length")
+    if length is not None and int(length) > limit:
+        raise BodyTooLarge(f"The body may have {limit} bytes.")
+    message: HTTPReceiveMessage = await receive()  # type: ignore[assignment]
+    data = message.get("body", b"")
+    if not isinstance(data, bytes):
+        data = b""
+    while message.get("more_body", False):
+        if len(data) > limit:
+            raise BodyTooLarge(f"The body may have {limit} bytes.")
+        message = await receive()  # type: ignore[assignment]
+        data += message.get("body", b"")  # type: ignore[operator]
+    if len(data) > limit:
+        raise BodyTooLarge(f"The body may have {limit} bytes.")
+    return data
+
+
+def decode(raw: bytes, headers: dict[bytes, bytes], decoder: msgspec.json.Decoder[Any]) -> Any:
+    """The body as the route's type. Malformed (400), UnsupportedMediaType (415), Invalid (422)."""
+    media = headers.get(b"content-type", b"")
+    if media != b"application/json" and not _is_json(media):
+        raise UnsupportedMediaType()
+    if b"content-encoding" in headers:
+        raise UnsupportedMediaType()
+    try:
+        body = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        _refuse_duplicates(raw)
+        said = str(error)
+        message, _, where = said.partition(" - at `$")
+        errors = [{"field": where.strip("`.") or "body", "message": message}]
+        raise Invalid(f"The body does not fit: {said}.", errors) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Malformed() from None
+    # As many quotes as the canonical form has, and no escapes: then no name stands twice.
+    if b"\\" in raw or raw.count(b'"') != msgspec.json.encode(body).count(b'"'):
+        _refuse_duplicates(raw)
+    return body
+
+
+def _is_json(media: bytes) -> bool:
+    name, _, parameters = media.partition(b";")
+    charset = parameters.strip().lower()
+    return name.strip().lower() == b"application/json" and charset in (b"", b"charset=utf-8")
+
+
+def _refuse_duplicates(raw: bytes) -> None:
+    def pairs(found: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in found]
+        if len(names) != len(set(names)):
+            twice = next(name for name in names if names.count(name) > 1)
+            errors = [{"field": twice[:100], "message": "stands there twice"}]
+            raise Invalid("A field stands there twice.", errors)
+
+    try:
+        json.loads(raw, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        raise Malformed() from None

@@ -1,0 +1,18 @@
+"""The kinds of fields that bodies are made of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+PRINTABLE = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
+"""No control characters: not in a log line, not in a database, not in an answer."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+Reference = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=PRINTABLE)]
+ItemKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_\-:.]{1,255}$")]
+Moment = Annotated[datetime, Meta(tz=True)]
+"""RFC 3339 with a zone."""

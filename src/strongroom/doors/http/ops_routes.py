@@ -1,0 +1,170 @@
+"""For operators: the kill switch, reconciliation, the trial balance, the state of things."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from strongroom.clock import now
+from strongroom.core.audit import (
+    PausePayouts,
+    RecordReconciliation,
+    ResumePayouts,
+    SwitchSeen,
+    payouts_switch,
+    reconciliation,
+)
+from strongroom.core.events import depths
+from strongroom.doors.http.bodies import Body
+from strongroom.doors.http.betting_routes import StepBody
+from strongroom.doors.http.fields import Reason
+from strongroom.doors.http.routing import Call, Route, Routes
+
+
+class ReasonBody(Body):
+    reason: Reason
+
+
+class Found(msgspec.Struct, rename="camel"):
+    """An invariant that does not hold, with the first rows that show it."""
+
+    invariant: str
+    rows: list[dict[str, Any]]
+
+
+class Reconciliation(msgspec.Struct, rename="camel"):
+    """What a reconciliation found."""
+
+    reconciliation_id: UUID
+    clean: bool
+    findings: list[Found]
+    duration_ms: int
+
+
+class QueueDepth(msgspec.Struct, rename="camel"):
+    """How much waits in a queue."""
+
+    queue: str
+    waiting: int
+    oldest_s: int
+
+
+class OpsStatus(msgspec.Struct, rename="camel"):
+    """The switches and the queues."""
+
+    payouts_paused: bool
+    since: datetime
+    by: str
+    reason: str
+    queues: list[QueueDepth]
+
+
+class TrialLine(msgspec.Struct, rename="camel"):
+    """All accounts of one purpose together."""
+
+    unit: str
+    purpose: str
+    accounts: int
+    balance: int
+
+
+class TrialBalance(msgspec.Struct, rename="camel"):
+    """All that is owed and held; each unit's total is zero."""
+
+    as_of: datetime
+    items: list[TrialLine]
+    totals: dict[str, int]
+
+
+async def status(call: Call) -> OpsStatus:
+    switch = await payouts_switch(call.house.database)
+    queues = [QueueDepth(*row) for row in await depths(call.house.database)]
+    return OpsStatus(switch.payouts_paused, switch.since, switch.by, switch.reason, queues)
+
+
+async def reconcile(call: Call) -> RecordReconciliation:
+    return RecordReconciliation(await call.house.reconcile())
+
+
+async def one_reconciliation(call: Call) -> Reconciliation:
+    return msgspec.convert(
+        await reconciliation(call.house.database, call.id("id")), Reconciliation
+    )
+
+
+async def trial_balance(call: Call) -> TrialBalance:
+    rows = await call.house.statements.trial_balance()
+    items = [TrialLine(row["unit"], row["purpose"], row["accounts"], row["balance"]) for row in rows]
+    totals: dict[str, int] = {}
+    for item in items:
+        totals[item.unit] = totals.get(item.unit, 0) + item.balance
+    return TrialBalance(rows[0]["as_of"] if rows else now(), items, totals)
+
+
+OPS: Routes = [
+    Route(
+        "GET",
+        "/api/ops/status",
+        "operator",
+        200,
+        "Switches and queues.",
+        None,
+        OpsStatus,
+        read=status,
+    ),
+    Route(
+        "POST",
+        "/api/ops/payouts/pause",
+        "operator",
+        200,
+        "No payout commits from now on.",
+        ReasonBody,
+        SwitchSeen,
+        command=lambda call: PausePayouts(call.body.reason),
+    ),
+    Route(
+        "POST",
+        "/api/ops/payouts/resume",
+        "operator",
+        200,
+        "Payouts go on, after a clean reconciliation.",
+        ReasonBody,
+        SwitchSeen,
+        command=lambda call: ResumePayouts(call.body.reason),
+        problems=("reconciliation_needed",),
+    ),
+    Route(
+        "POST",
+        "/api/ops/reconciliations",
+        "operator",
+        200,
+        "Checks all invariants; a finding pauses payouts.",
+        StepBody,
+        Reconciliation,
+        command=reconcile,
+        steps=True,
+    ),
+    Route(
+        "GET",
+        "/api/ops/reconciliations/{id}",
+        "operator",
+        200,
+        "What a reconciliation found.",
+        None,
+        Reconciliation,
+        read=one_reconciliation,
+    ),
+    Route(
+        "GET",
+        "/api/ops/trial-balance",
+        "operator",
+        200,
+        "All balances by unit and purpose; each unit sums to zero.",
+        None,
+        TrialBalance,
+        read=trial_balance,
+    ),
+]

@@ -1,0 +1,53 @@
+"""One API process: uvicorn on a socket it is given or opens."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from strongroom.doors.http.app import application
+from strongroom.main import DRAIN_S, Strongroom
+
+BACKLOG = 4096
+"""A burst of five thousand connects at once and must not be reset."""
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket; OSError when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((host, port))
+    found.listen(BACKLOG)
+    found.set_inheritable(True)
+    return found
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that is not ready from the moment it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, house: Strongroom) -> None:
+        super().__init__(config)
+        self._house = house
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self._house.draining = True
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(house: Strongroom, listening: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what was accepted."""
+    config = uvicorn.Config(
+        application(house),
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(DRAIN_S),
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    Server(config, house).run(sockets=[listening])

@@ -1,0 +1,9 @@
+"""The worker's door: events come in as messages, leave as commands; chores come by the clock.
+
+Promises: a message is deleted in the transaction of its effect; a failing one comes back later
+each time and is buried after its last attempt, alone; what is paused waits without being counted.
+"""
+
+from strongroom.doors.worker.worker import Worker
+
+__all__ = ["Worker"]

@@ -1,0 +1,141 @@
+"""Reads the settings, builds the house, hands it to a door.
+
+As a library:
+
+    async with Strongroom(database_url="postgresql://…") as house:
+        bet = await house.run(PlaceBet(user_id, round_id, "A", 50_000), key="order-17")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from strongroom.apps import betting
+from strongroom.clock import monotonic
+from strongroom.core.audit import Progress, Reconciler, Report
+from strongroom.core.commands import Command, Executor, Lanes, Reply, Ticket
+from strongroom.core.db import Database, DatabaseDown
+from strongroom.core.db.migrate import migrate
+from strongroom.core.db.places import Place, place_of
+from strongroom.core.events import PgmqTransport, Subscriber, bind
+from strongroom.core.guard import Gather
+from strongroom.core.identity import Identity, load_or_make_secret
+from strongroom.core.ledger import Statements
+from strongroom.core.ledger.statements import Balance
+from strongroom.doors.http.seen import Seen
+from strongroom.doors.worker import Worker
+from strongroom.settings import Settings
+
+SUBSCRIBERS: Sequence[Subscriber] = betting.SUBSCRIBERS
+
+INVARIANTS = (betting.INVARIANTS,)
+
+DRAIN_S = 20.0
+"""How long a stopping process finishes what it accepted."""
+
+
+class Strongroom:
+    """The house: one process's rooms on one database. Also the library's entry.
+
+    Takes the same names as the settings (`database_url=…`, `data_dir=…`); without a database it
+    joins the instance that runs on the data folder.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        self.settings = settings or Settings(**overrides)
+        self.place: Place = place_of(self.settings)
+        self.database = Database(
+            self.place.app, role=self.place.app_role, pool_size=self.settings.pool_size
+        )
+        self.transport = PgmqTransport(self.database)
+        self.executor = Executor(self.database, self.transport.publish)
+        self.statements = Statements(self.database)
+        self.betting = betting.Reading(self.database)
+        self.identity = Identity(
+            self.database,
+            token_secret=self.settings.token_secret or load_or_make_secret(self.settings.data_dir),
+            access_ttl_s=self.settings.access_token_ttl_s,
+            refresh_ttl_s=self.settings.refresh_token_ttl_s,
+            rate_limits=self.settings.rate_limits == "on",
+        )
+        self.seen = Seen(self.executor)
+        self.draining = False
+        self.lanes: Lanes
+        self.wallets: Gather[UUID, Balance]
+
+    async def __aenter__(self) -> Strongroom:
+        await self.database.open()
+        await self.identity.open()
+        self.lanes = Lanes(self.executor, group_limit=self.settings.group_limit)
+        self.wallets = Gather(
+            self.statements.wallets, deadline_s=self.settings.read_deadline_ms / 1000
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.lanes.drain(DRAIN_S)
+        await self.identity.close()
+        await self.database.close()
+
+    async def run(
+        self, command: Command, *, key: str | None = None, principal: str = "library"
+    ) -> Any:
+        """Runs a command in its lane's next group; its reply, the first one when `key` was used
+        before. Raises Refused and its kin. Without a key each call is a new wish."""
+        if key is None and not command.idempotent:
+            key = str(uuid4())
+        deadline = monotonic() + self.settings.write_deadline_ms / 1000
+        ticket = Ticket(command, principal=principal, key=key, deadline=deadline)
+        outcome = await self.lanes.run(ticket)
+        outcome.check()
+        reply: type[Reply] = command.reply
+        return outcome.reply or msgspec.json.decode(outcome.body, type=reply)
+
+    def worker(self) -> Worker:
+        """The worker of this process: all subscribers and chores."""
+        due = partial(betting.commands_due, self.database, self.settings.bet_pending_timeout_s)
+        return Worker(
+            self.database,
+            self.executor,
+            self.transport,
+            SUBSCRIBERS,
+            [due],
+            max_attempts=self.settings.max_attempts,
+        )
+
+    async def reconcile(self, progress: Progress | None = None) -> Report:
+        """Checks all invariants, on a connection that can only read."""
+        audit = Database(self.place.audit, role=self.place.audit_role, pool_size=1)
+        async with audit:
+            return await Reconciler(audit, INVARIANTS).run(progress)
+
+    async def readiness(self, within_s: float, needed: str) -> dict[str, str]:
+        """Whether this process can serve: not stopping, a connection in time, a known schema."""
+        if self.draining:
+            return {"status": "draining"}
+        try:
+            found = await asyncio.wait_for(self.database.revision(), within_s)
+        except (TimeoutError, DatabaseDown):
+            return {"status": "database_down"}
+        if found != needed:
+            return {"status": "schema", "found": str(found), "needed": needed}
+        return {"status": "ready"}
+
+
+async def prepare(place: Place) -> tuple[str | None, str]:
+    """Migrates and binds the queues, as the owner; answers the revision (before, after)."""
+
+
+    revisions = await asyncio.to_thread(migrate, place.owner)
+    async with Database(place.owner, pool_size=3) as owner, owner.transaction() as db:
+        await bind(db, SUBSCRIBERS)
+    return revisions
+
+
+__all__ = ["SUBSCRIBERS", "Strongroom", "prepare"]
