@@ -18,7 +18,8 @@ import msgspec
 
 from strongroom.apps import betting
 from strongroom.clock import monotonic
-from strongroom.core.audit import Progress, Reconciler, Report
+from strongroom.core.audit import Reconciler, Report
+from strongroom.core.audit.reconcile import Progress
 from strongroom.core.commands import Command, Executor, Lanes, Reply, Ticket
 from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
@@ -53,6 +54,8 @@ class Strongroom:
         self.database = Database(
             self.place.app, role=self.place.app_role, pool_size=self.settings.pool_size
         )
+        self.audit = Database(self.place.audit, role=self.place.audit_role, pool_size=3)
+        self.reconciler = Reconciler(self.audit, INVARIANTS)
         self.transport = PgmqTransport(self.database)
         self.executor = Executor(self.database, self.transport.publish)
         self.statements = Statements(self.database)
@@ -71,6 +74,7 @@ class Strongroom:
 
     async def __aenter__(self) -> Strongroom:
         await self.database.open()
+        await self.audit.open()
         await self.identity.open()
         self.lanes = Lanes(self.executor, group_limit=self.settings.group_limit)
         self.wallets = Gather(
@@ -81,6 +85,7 @@ class Strongroom:
     async def __aexit__(self, *_: object) -> None:
         await self.lanes.drain(DRAIN_S)
         await self.identity.close()
+        await self.audit.close()
         await self.database.close()
 
     async def run(
@@ -110,10 +115,8 @@ class Strongroom:
         )
 
     async def reconcile(self, progress: Progress | None = None) -> Report:
-        """Checks all invariants, on a connection that can only read."""
-        audit = Database(self.place.audit, role=self.place.audit_role, pool_size=1)
-        async with audit:
-            return await Reconciler(audit, INVARIANTS).run(progress)
+        """Checks all invariants, as the role that can only read."""
+        return await self.reconciler.run(progress)
 
     async def readiness(self, within_s: float, needed: str) -> dict[str, str]:
         """Whether this process can serve: not stopping, a connection in time, a known schema."""
@@ -130,7 +133,6 @@ class Strongroom:
 
 async def prepare(place: Place) -> tuple[str | None, str]:
     """Migrates and binds the queues, as the owner; answers the revision (before, after)."""
-
 
     revisions = await asyncio.to_thread(migrate, place.owner)
     async with Database(place.owner, pool_size=3) as owner, owner.transaction() as db:

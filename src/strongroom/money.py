@@ -27,7 +27,7 @@ BPS = 10_000
 
 
 def fee(winnings: int, fee_bps: int) -> int:
-    """The house's part of `winnings` at `fee_bps` basis points, rounded down in the winner's favour.
+    """The house's part of `winnings` at `fee_bps` basis points, rounded down.
 
     >>> fee(9_999, 250)
     249

@@ -1,9 +1,9 @@
 """What leads to what: which event each queue hears, and the command it becomes.
 
-    BetPlaced, RoundClosed, MatchingDue ──▶ MatchRound ──▶ MatchMade, SettlementDue (coinflip)
-    ResultRecorded's SettlementDue      ──▶ SettleMatches ──▶ MatchSettled, MatchesSettled
-    RoundMatched, RefundsDue, …         ──▶ RefundRound ──▶ BetRefunded, RoundDrained
-    RoundDrained, MatchesSettled, …     ──▶ FinishRound ──▶ RoundSettled, RoundVoided
+BetPlaced, RoundClosed, MatchingDue ──▶ MatchRound ──▶ MatchMade, SettlementDue (coinflip)
+ResultRecorded's SettlementDue      ──▶ SettleMatches ──▶ MatchSettled, MatchesSettled
+RoundMatched, RefundsDue, …         ──▶ RefundRound ──▶ BetRefunded, RoundDrained
+RoundDrained, MatchesSettled, …     ──▶ FinishRound ──▶ RoundSettled, RoundVoided
 """
 
 from __future__ import annotations

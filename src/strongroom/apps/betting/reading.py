@@ -13,7 +13,6 @@ from strongroom.core.db import Database, Record
 from strongroom.errors import NotFound
 
 
-
 def _round(row: Record) -> RoundSeen:
     done = row["status"] in ("SETTLED", "VOIDED")
     return RoundSeen(

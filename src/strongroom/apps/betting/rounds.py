@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from strongroom.apps.betting.fairness import seed_hash
@@ -121,7 +122,7 @@ class _Step(Command):
     round_id: UUID
 
     @classmethod
-    async def fetch(cls, work: Work, batch: Sequence[_Step]) -> None:
+    async def fetch(cls, work: Work, batch: Sequence[Self]) -> None:
         ids = [step.round_id for step in batch]
         await work.lock(ROUNDS, ids)
         await work.lock(BOOKS, ids)

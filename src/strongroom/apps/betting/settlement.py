@@ -23,7 +23,7 @@ from strongroom.apps.betting.rows import (
 )
 from strongroom.core.audit import require_payouts
 from strongroom.core.commands import Command, Nothing, Reply, Work
-from strongroom.core.ledger import fees, stake, wallet
+from strongroom.core.ledger import Leg, fees, stake, wallet
 from strongroom.money import fee
 
 INCOMING = 2000
@@ -165,9 +165,7 @@ class SettleMatches(Command):
         await work.see(ROUNDS, sql.read_rounds, ids)
         for chunk in sorted(batch, key=lambda chunk: (chunk.round_id, chunk.first)):
             args = chunk.round_id, chunk.first, chunk.last
-            work.noted[str(args)] = work.hold(
-                MATCHES, await work.db.fetch(sql.lock_matches, *args)
-            )
+            work.noted[str(args)] = work.hold(MATCHES, await work.db.fetch(sql.lock_matches, *args))
 
     def decide(self, work: Work) -> Nothing:
         round = work.get(ROUNDS, self.round_id)
@@ -187,9 +185,7 @@ class SettleMatches(Command):
             work.emit("betting.MatchesSettled", work.new_id(), chunk)
         return Nothing()
 
-    def _pay(
-        self, work: Work, round: Round, match: Match, settled: dict[UUID, list[int]]
-    ) -> None:
+    def _pay(self, work: Work, round: Round, match: Match, settled: dict[UUID, list[int]]) -> None:
         if round.kind == "coinflip":
             assert round.seed is not None
             winner = draw(round.seed, match.id)
@@ -201,7 +197,7 @@ class SettleMatches(Command):
         winning, losing = users if winner == "A" else users[::-1]
         amount, kept = match.amount, fee(match.amount, round.fee_bps)
         payout = 2 * amount - kept
-        legs = [
+        legs: list[Leg] = [
             (work.books[stake(losing)], -amount, "STAKE"),
             (work.books[stake(winning)], -amount, "STAKE"),
             (work.books[wallet(winning)], payout, "PAYOUT"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import msgspec
 
@@ -38,11 +38,6 @@ class Command(ABC):
 
     idempotent: ClassVar[bool] = False
     """State alone makes a second run do nothing; such a command needs no stored answer."""
-
-    @property
-    def said(self) -> Any:
-        """What the caller said, which a key is bound to: the command itself, as a rule."""
-        return self
 
     @classmethod
     @abstractmethod

@@ -16,8 +16,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from strongroom.clock import monotonic
 from strongroom.core.commands.command import (
-    Command,
     IdempotencyKeyReused,
     OutcomeUnknown,
     RequestInProgress,
@@ -28,7 +28,6 @@ from strongroom.core.db import Connection, Database, DatabaseDown
 from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE
 from strongroom.core.events import Publish
 from strongroom.errors import Refused, StrongroomError
-from strongroom.clock import monotonic
 from strongroom.ids import NewId, uuid7
 
 log = structlog.get_logger(__name__)
@@ -125,9 +124,7 @@ class Executor:
             log.error("command failed", command=group[0].name, exc_info=error)
             group[0].fail(error)
 
-    async def _attempt(
-        self, group: list[Ticket], also: Also | None, *, lost_race: bool
-    ) -> None:
+    async def _attempt(self, group: list[Ticket], also: Also | None, *, lost_race: bool) -> None:
         """One transaction. Outcomes reach the tickets after COMMIT, and only then."""
         committing = False
         try:

@@ -39,7 +39,10 @@ class Lane:
 
     @property
     def wait_s(self) -> float:
-        """How long a command that comes now would wait for its group."""
+        """How long a command that comes now would wait for its group to begin; nothing when the
+        lane is idle, so that one slow group does not close the lane for good."""
+        if self.idle:
+            return 0.0
         return (len(self._queue) // self._limit + 1) * self._group_s
 
     def put(self, ticket: Ticket) -> None:
@@ -66,7 +69,8 @@ class Lane:
 
     def _take(self) -> list[Ticket]:
         """The next group; who waited past the deadline is told so instead."""
-        queue, group, now = self._queue, [], monotonic()
+        queue, now = self._queue, monotonic()
+        group: list[Ticket] = []
         while queue and len(group) < self._limit:
             ticket = queue.popleft()
             if now > ticket.deadline:
@@ -115,5 +119,3 @@ class Lanes:
         for lane in self._lanes.values():
             lane.stop()
         return finished
-
-

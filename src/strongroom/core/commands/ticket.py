@@ -106,7 +106,7 @@ class Ticket:
         else:
             self.id = digest_id(principal, path or self.name, key)
             self.fingerprint = hashlib.sha256(
-                self.name.encode() + b"\0" + msgspec.json.encode(command.said)
+                self.name.encode() + b"\0" + msgspec.json.encode(command)
             ).digest()
 
     @property

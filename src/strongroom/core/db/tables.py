@@ -7,7 +7,6 @@ one compiled expression instead of being encoded value by value.
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -111,16 +110,16 @@ def _compile(types: list[str]) -> Callable[[Row], bytes]:
 class Table:
     """A table that rows are appended to.
 
-    Columns are given in order as name → type; a `?` behind the type allows None. Types: bigint,
-    integer, smallint, boolean, uuid, text (str), bytea (bytes), jsonb (encoded bytes),
-    timestamptz (aware datetime). Columns left out take their default.
+    Columns are given in order as name → type: bigint, integer, smallint, boolean, uuid; text (str),
+    bytea (bytes), jsonb (encoded bytes), timestamptz (aware datetime), which may be None; and
+    bigint?, integer?, boolean?, uuid?, which may be None too. Columns left out take their default.
     """
 
     def __init__(self, name: str, columns: dict[str, str]) -> None:
         self.name = name
         self.schema, self.table = name.split(".")
         self.columns = tuple(columns)
-        self._pack = _compile([_nullable(kind) for kind in columns.values()])
+        self._pack = _compile(list(columns.values()))
 
     def pack(self, rows: Iterable[Row]) -> bytes:
         """The rows in the binary form of COPY."""
@@ -129,15 +128,12 @@ class Table:
     async def append(self, db: Connection, rows: list[Row]) -> None:
         """Adds the rows in one statement; no rows, no statement."""
         if rows:
+            # As a buffer: bytes would be taken for a path, a file would be read by a thread.
+            packed: Any = memoryview(self.pack(rows))
             await db.copy_to_table(
                 self.table,
                 schema_name=self.schema,
                 columns=self.columns,
-                source=io.BytesIO(self.pack(rows)),
+                source=packed,
                 format="binary",
             )
-
-
-def _nullable(kind: str) -> str:
-    """Variable types carry their own null; only fixed ones need the `?` form."""
-    return kind if kind in _VARIABLE else kind if kind in _FIXED else kind.rstrip("?")

@@ -80,6 +80,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON pgmq.%I, pgmq.%I TO strongroom_audit',
             'q_' || found, 'a_' || found);
     END LOOP;
-    GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgmq TO strongroom_app;
+    GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA pgmq TO strongroom_app;
+    GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgmq TO strongroom_audit;
 END
 $$;

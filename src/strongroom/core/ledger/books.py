@@ -96,9 +96,7 @@ class Account:
 
     __slots__ = ("balance", "floor", "id", "key", "seq")
 
-    def __init__(
-        self, id: int, key: AccountKey, floor: int | None, balance: int, seq: int
-    ) -> None:
+    def __init__(self, id: int, key: AccountKey, floor: int | None, balance: int, seq: int) -> None:
         self.id, self.key, self.floor, self.balance, self.seq = id, key, floor, balance, seq
 
 

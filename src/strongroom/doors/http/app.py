@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.exceptions import HTTPException
-from litestar.types import Receive, Scope, Send
+from litestar.handlers import HTTPRouteHandler
 
 from strongroom.core.db.migrate import newest
 from strongroom.doors.http import openapi
@@ -50,7 +50,7 @@ def application(house: Strongroom) -> Litestar:
     return app
 
 
-def _plain(house: Strongroom) -> list[object]:
+def _plain(house: Strongroom) -> list[HTTPRouteHandler]:
     """What is asked without a token: health, metrics, the reference."""
     needed = newest()
     described = openapi.document(ROUTES)
@@ -70,7 +70,9 @@ def _plain(house: Strongroom) -> list[object]:
     def metrics() -> bytes:
         return house.seen.text()
 
-    @get("/schema/openapi.json", media_type="application/vnd.oai.openapi+json", sync_to_thread=False)
+    @get(
+        "/schema/openapi.json", media_type="application/vnd.oai.openapi+json", sync_to_thread=False
+    )
     def schema() -> bytes:
         return as_json
 
@@ -113,4 +115,4 @@ def _problem_as(
     )
 
 
-__all__ = ["ROUTES", "Receive", "Scope", "Send", "application"]
+__all__ = ["ROUTES", "application"]

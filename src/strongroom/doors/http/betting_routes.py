@@ -92,7 +92,17 @@ def place_bet(call: Call) -> PlaceBet:
 PAGE = ("limit", "cursor")
 
 BETTING: Routes = [
-    Route("GET", "/api/rounds", "user", 200, "Rounds, newest first.", None, Rounds, read=rounds, query=PAGE),
+    Route(
+        "GET",
+        "/api/rounds",
+        "user",
+        200,
+        "Rounds, newest first.",
+        None,
+        Rounds,
+        read=rounds,
+        query=PAGE,
+    ),
     Route(
         "POST",
         "/api/rounds",
@@ -139,7 +149,17 @@ BETTING: Routes = [
         steps=True,
         problems=("wrong_state", "draws_paid"),
     ),
-    Route("GET", "/api/bets", "user", 200, "One's own bets, newest first.", None, Bets, read=bets, query=PAGE),
+    Route(
+        "GET",
+        "/api/bets",
+        "user",
+        200,
+        "One's own bets, newest first.",
+        None,
+        Bets,
+        read=bets,
+        query=PAGE,
+    ),
     Route(
         "POST",
         "/api/bets",
@@ -151,7 +171,16 @@ BETTING: Routes = [
         command=place_bet,
         problems=("round_closed", "insufficient_funds"),
     ),
-    Route("GET", "/api/bets/{id}", "user", 200, "One's own bet with its matches.", None, BetSeen, read=bet),
+    Route(
+        "GET",
+        "/api/bets/{id}",
+        "user",
+        200,
+        "One's own bet with its matches.",
+        None,
+        BetSeen,
+        read=bet,
+    ),
     Route(
         "POST",
         "/api/bets/{id}/cancel",

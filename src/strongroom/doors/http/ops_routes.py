@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -13,35 +11,19 @@ from strongroom.core.audit import (
     PausePayouts,
     RecordReconciliation,
     ResumePayouts,
-    SwitchSeen,
-    payouts_switch,
-    reconciliation,
+    payouts_status,
 )
+from strongroom.core.audit.reconcile import Reconciled
+from strongroom.core.audit.switches import PayoutsSeen
 from strongroom.core.events import depths
-from strongroom.doors.http.bodies import Body
 from strongroom.doors.http.betting_routes import StepBody
+from strongroom.doors.http.bodies import Body
 from strongroom.doors.http.fields import Reason
 from strongroom.doors.http.routing import Call, Route, Routes
 
 
 class ReasonBody(Body):
     reason: Reason
-
-
-class Found(msgspec.Struct, rename="camel"):
-    """An invariant that does not hold, with the first rows that show it."""
-
-    invariant: str
-    rows: list[dict[str, Any]]
-
-
-class Reconciliation(msgspec.Struct, rename="camel"):
-    """What a reconciliation found."""
-
-    reconciliation_id: UUID
-    clean: bool
-    findings: list[Found]
-    duration_ms: int
 
 
 class QueueDepth(msgspec.Struct, rename="camel"):
@@ -56,7 +38,7 @@ class OpsStatus(msgspec.Struct, rename="camel"):
     """The switches and the queues."""
 
     payouts_paused: bool
-    since: datetime
+    since: datetime | None
     by: str
     reason: str
     queues: list[QueueDepth]
@@ -80,7 +62,7 @@ class TrialBalance(msgspec.Struct, rename="camel"):
 
 
 async def status(call: Call) -> OpsStatus:
-    switch = await payouts_switch(call.house.database)
+    switch = await payouts_status(call.house.database)
     queues = [QueueDepth(*row) for row in await depths(call.house.database)]
     return OpsStatus(switch.payouts_paused, switch.since, switch.by, switch.reason, queues)
 
@@ -89,15 +71,15 @@ async def reconcile(call: Call) -> RecordReconciliation:
     return RecordReconciliation(await call.house.reconcile())
 
 
-async def one_reconciliation(call: Call) -> Reconciliation:
-    return msgspec.convert(
-        await reconciliation(call.house.database, call.id("id")), Reconciliation
-    )
+async def one_reconciliation(call: Call) -> Reconciled:
+    return await call.house.reconciler.find(call.id("id"))
 
 
 async def trial_balance(call: Call) -> TrialBalance:
     rows = await call.house.statements.trial_balance()
-    items = [TrialLine(row["unit"], row["purpose"], row["accounts"], row["balance"]) for row in rows]
+    items = [
+        TrialLine(row["unit"], row["purpose"], row["accounts"], row["balance"]) for row in rows
+    ]
     totals: dict[str, int] = {}
     for item in items:
         totals[item.unit] = totals.get(item.unit, 0) + item.balance
@@ -122,7 +104,7 @@ OPS: Routes = [
         200,
         "No payout commits from now on.",
         ReasonBody,
-        SwitchSeen,
+        PayoutsSeen,
         command=lambda call: PausePayouts(call.body.reason),
     ),
     Route(
@@ -132,7 +114,7 @@ OPS: Routes = [
         200,
         "Payouts go on, after a clean reconciliation.",
         ReasonBody,
-        SwitchSeen,
+        PayoutsSeen,
         command=lambda call: ResumePayouts(call.body.reason),
         problems=("reconciliation_needed",),
     ),
@@ -143,7 +125,7 @@ OPS: Routes = [
         200,
         "Checks all invariants; a finding pauses payouts.",
         StepBody,
-        Reconciliation,
+        Reconciled,
         command=reconcile,
         steps=True,
     ),
@@ -154,7 +136,7 @@ OPS: Routes = [
         200,
         "What a reconciliation found.",
         None,
-        Reconciliation,
+        Reconciled,
         read=one_reconciliation,
     ),
     Route(

@@ -104,7 +104,9 @@ def problem(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[b
     return status, _body(status, error.code, error.detail, request_id, errors), headers
 
 
-def _body(status: int, code: str, detail: str, request_id: str, errors: Any = msgspec.UNSET) -> bytes:
+def _body(
+    status: int, code: str, detail: str, request_id: str, errors: Any = msgspec.UNSET
+) -> bytes:
     return msgspec.json.encode(
         Problem(
             type=f"/schema#{code}",

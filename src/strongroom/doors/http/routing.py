@@ -254,9 +254,7 @@ class Door:
         outcome.check()
         return outcome.body, outcome.replayed
 
-    async def _read(
-        self, route: Route, scope: Scope, receive: Receive, request_id: UUID
-    ) -> bytes:
+    async def _read(self, route: Route, scope: Scope, receive: Receive, request_id: UUID) -> bytes:
         call, headers = await self._call(route, scope, receive, request_id)
         call.body = await self._body(route, receive, headers)
         assert route.read is not None

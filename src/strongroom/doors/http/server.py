@@ -45,6 +45,7 @@ def serve(house: Strongroom, listening: socket.socket) -> None:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(DRAIN_S),

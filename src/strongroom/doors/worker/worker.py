@@ -1,4 +1,4 @@
-"""Reads messages in batches, runs their commands in groups, deletes them in the same transaction."""
+"""Reads messages in batches, runs their commands in groups, deletes them with the effect."""
 
 from __future__ import annotations
 
@@ -148,9 +148,7 @@ class Worker:
             elif outcome.error:
                 await self._failed(queue, messages, outcome.error)
 
-    async def _acknowledge(
-        self, db: Connection, queue: str, messages: Sequence[Message]
-    ) -> None:
+    async def _acknowledge(self, db: Connection, queue: str, messages: Sequence[Message]) -> None:
         if messages:
             ids = sorted(message.id for message in messages)
             await self._transport.acknowledge(db, queue, ids)

@@ -1,0 +1,52 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check format lint types imports sql docs lock clean
+
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## the project's own virtual environment, with everything locked
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Strongroom needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: setup ## real bets over HTTP, matched, settled and paid; ends with the proof
+	$(BIN)/strongroom demo
+
+test: setup ## all tests, on a real Postgres
+	$(BIN)/python -m pytest
+
+check: setup format lint types imports sql docs ## all that CI checks beside the tests
+
+format:
+	$(BIN)/ruff format --check src tests
+
+lint:
+	$(BIN)/ruff check src tests
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+sql: setup
+	$(BIN)/python -m pytest -q -n0 tests/test_sql.py
+
+docs: setup
+	$(BIN)/python -m pytest -q -n0 tests/test_docs.py tests/test_architecture.py
+
+lock: ## resolves the locked versions anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --group dev --output-file requirements.lock pyproject.toml
+
+clean: ## removes what was built; data folders stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,232 @@
+"""The frame of every bench: ours and a baseline by turns, the ratio of each pair, the noise.
+
+Two measurements minutes apart differ by what else the machine did. So ours and the baseline run
+side by side in pairs, A B, B A, A B, and the claim is the median of the pairs' ratios; how far
+the pairs lie apart is the noise, and is shown beside it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from strongroom.clock import now
+from strongroom.lab.figures import Better, Comparison, Figures, compare, medians
+from strongroom.lab.machine import Machine, commit, machine, postgres_version
+
+PAIRS = 3
+"""Fewer have no median that one disturbed pair cannot move."""
+
+QUICK_BUDGET_S = 40.0
+"""What a quick run may measure for: with starting and stopping it ends within a minute."""
+
+SEED = 20_260_101
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One measurement: how long it may take (warm-up included), and the seed of its pair, which
+    ours and the baseline share."""
+
+    seconds: float
+    seed: int
+    quick: bool
+
+
+class Bench(ABC):
+    """A claim that can be measured. Entering its context starts what it needs, leaving stops it.
+
+    `figure` names the figure that the ratio is made of. `dsn`, once set, tells whose Postgres
+    version to record.
+    """
+
+    name: ClassVar[str]
+    claim: ClassVar[str]
+    figure: ClassVar[str]
+    better: ClassVar[Better] = "higher"
+    seconds: ClassVar[float] = 10.0
+    dsn: str | None = None
+
+    @abstractmethod
+    async def ours(self, turn: Turn) -> Figures:
+        """Measures Strongroom."""
+
+    @abstractmethod
+    async def baseline(self, turn: Turn) -> Figures:
+        """Measures what it is compared with, under the same load."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a bench found. `figures` and `baseline` are medians over the pairs."""
+
+    name: str
+    claim: str
+    figure: str
+    better: Better
+    figures: dict[str, float]
+    baseline: dict[str, float]
+    comparison: Comparison
+    pairs: list[tuple[Figures, Figures]]
+    machine: Machine
+    seed: int
+    quick: bool
+    seconds_a_turn: float
+    began_at: datetime
+    commit: str | None
+
+    def line(self) -> str:
+        """The one line of `--json`."""
+        told = {
+            "name": self.name,
+            "figures": self.figures,
+            "baseline": self.baseline,
+            "ratio": self.comparison.ratio,
+        }
+        return msgspec.json.encode(told).decode()
+
+    def record(self, folder: Path) -> Path:
+        """Writes everything to `<name>-<utc>.json` in `folder`, and answers that path."""
+        found = self.comparison
+        told = {
+            **msgspec.to_builtins(self),
+            "pairs": [{"ours": ours, "baseline": baseline} for ours, baseline in self.pairs],
+            "ratio": found.ratio,
+            "ratios": found.ratios,
+            "lowest": found.lowest,
+            "highest": found.highest,
+            "noise": found.noise,
+        }
+        del told["comparison"]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}-{self.began_at:%Y%m%dT%H%M%SZ}.json"
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+        return path
+
+    def table(self) -> Table:
+        """For people: each figure beside the baseline's, then the pairs."""
+        found, facts = self.comparison, self.machine
+        table = Table(title=self.claim, title_justify="left", caption_justify="left")
+        table.add_column("figure")
+        table.add_column("ours", justify="right")
+        table.add_column("baseline", justify="right")
+        for name in dict.fromkeys([*self.figures, *self.baseline]):
+            texts = [_number(side.get(name)) for side in (self.figures, self.baseline)]
+            table.add_row(name, *texts, style="bold" if name == self.figure else None)
+        pairs = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
+        table.caption = (
+            f"{self.figure}: {found.ratio:.2f} times better "
+            f"({found.lowest:.2f} to {found.highest:.2f}; pairs {pairs}; noise {found.noise:.0%})\n"
+            f"{facts.cores} cores of {facts.cpu}, {facts.memory_bytes / 2**30:.1f} GiB, "
+            f"Python {facts.python}, Postgres {facts.postgres or 'none'}, "
+            f"load {facts.load_average:.2f} before, seed {self.seed}"
+        )
+        return table
+
+
+def turn_seconds(bench: type[Bench] | Bench, pairs: int, quick: bool) -> float:
+    """How long one measurement is; quick ones are half as long, or less when there are many."""
+    if not quick:
+        return bench.seconds
+    return min(bench.seconds / 2, QUICK_BUDGET_S / (2 * pairs))
+
+
+async def measure(
+    bench: Bench,
+    *,
+    pairs: int = PAIRS,
+    quick: bool = False,
+    seed: int = SEED,
+    step: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Runs the pairs. `step` hears, in words, what is measured next."""
+    assert pairs >= PAIRS, f"{PAIRS} pairs at least"
+    began_at = now()
+    facts = machine()
+    seconds = turn_seconds(bench, pairs, quick)
+    measured: list[tuple[Figures, Figures]] = []
+    async with bench:
+        if bench.dsn is not None:
+            facts = replace(facts, postgres=await postgres_version(bench.dsn))
+        for number in range(pairs):
+            turn = Turn(seconds=seconds, seed=seed + number, quick=quick)
+            found: dict[str, Figures] = {}
+            order = ("ours", "baseline") if number % 2 == 0 else ("baseline", "ours")
+            for side in order:
+                step(f"pair {number + 1} of {pairs}: {side}")
+                found[side] = await (bench.ours(turn) if side == "ours" else bench.baseline(turn))
+            measured.append((found["ours"], found["baseline"]))
+    return Report(
+        name=bench.name,
+        claim=bench.claim,
+        figure=bench.figure,
+        better=bench.better,
+        figures=medians([ours for ours, _ in measured]),
+        baseline=medians([baseline for _, baseline in measured]),
+        comparison=compare(measured, bench.figure, bench.better),
+        pairs=measured,
+        machine=facts,
+        seed=seed,
+        quick=quick,
+        seconds_a_turn=seconds,
+        began_at=began_at,
+        commit=commit(),
+    )
+
+
+async def show(
+    bench: Bench,
+    *,
+    as_json: bool = False,
+    quick: bool = False,
+    pairs: int = PAIRS,
+    seed: int = SEED,
+    results: Path | None = None,
+) -> Report:
+    """Measures with a progress bar on stderr and shows the outcome: the table on stdout, or with
+    `as_json` one line there and the table on stderr. With `results` it is also recorded."""
+    loud = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=loud, transient=True) as progress:
+        task = progress.add_task(bench.name, total=2 * pairs)
+        started = 0
+
+        def step(words: str) -> None:
+            nonlocal started
+            progress.update(task, completed=started, description=f"{bench.name}, {words}")
+            started += 1
+
+        report = await measure(bench, pairs=pairs, quick=quick, seed=seed, step=step)
+    (loud if as_json else Console()).print(report.table())
+    if as_json:
+        print(report.line())
+    if results is not None:
+        loud.print(f"recorded in {report.record(results)}")
+    return report
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"
