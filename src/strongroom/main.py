@@ -9,7 +9,7 @@ As a library:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,8 +29,6 @@ from strongroom.core.guard import Gather
 from strongroom.core.identity import Identity, load_or_make_secret
 from strongroom.core.ledger import Statements
 from strongroom.core.ledger.statements import Balance
-from strongroom.doors.http.seen import Seen
-from strongroom.doors.worker import Worker
 from strongroom.settings import Settings
 
 SUBSCRIBERS: Sequence[Subscriber] = betting.SUBSCRIBERS
@@ -67,7 +65,6 @@ class Strongroom:
             refresh_ttl_s=self.settings.refresh_token_ttl_s,
             rate_limits=self.settings.rate_limits == "on",
         )
-        self.seen = Seen(self.executor)
         self.draining = False
         self.lanes: Lanes
         self.wallets: Gather[UUID, Balance]
@@ -102,17 +99,15 @@ class Strongroom:
         reply: type[Reply] = command.reply
         return outcome.reply or msgspec.json.decode(outcome.body, type=reply)
 
-    def worker(self) -> Worker:
-        """The worker of this process: all subscribers and chores."""
-        due = partial(betting.commands_due, self.database, self.settings.bet_pending_timeout_s)
-        return Worker(
-            self.database,
-            self.executor,
-            self.transport,
-            SUBSCRIBERS,
-            [due],
-            max_attempts=self.settings.max_attempts,
-        )
+    @property
+    def chores(self) -> list[Callable[[], Awaitable[list[Command]]]]:
+        """What the clock makes due, asked by workers."""
+        return [partial(betting.commands_due, self.database, self.settings.bet_pending_timeout_s)]
+
+    def worker(self) -> Any:
+        from strongroom.doors.worker import worker_of
+
+        return worker_of(self)
 
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""

@@ -24,42 +24,61 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        DEFAULT_DATA_DIR, description="Where the embedded server, its secrets and logs live."
+        default=DEFAULT_DATA_DIR,
+        description="Where the embedded server, its secrets and logs live.",
     )
     database_url: str | None = Field(
-        None, description="Any Postgres 16 or newer instead of the embedded one."
+        default=None, description="Any Postgres 16 or newer instead of the embedded one."
     )
     owner_url: str | None = Field(
-        None,
+        default=None,
         description="Who migrates, when that is another login than `database_url`.",
     )
     environment: Literal["development", "production"] = Field(
-        "development", description="`production` refuses `users create` and weak secrets."
+        default="development", description="`production` refuses `users create` and weak secrets."
     )
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
-    api_processes: int = Field(1, ge=1, le=64, description="API processes that share the port.")
-    workers: int = Field(1, ge=0, le=64, description="Worker processes.")
-    pool_size: int = Field(10, ge=3, le=200, description="Database connections a process.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of the API; 0 takes a free one."
+    )
+    api_processes: int = Field(
+        default=1, ge=1, le=64, description="API processes that share the port."
+    )
+    workers: int = Field(default=1, ge=0, le=64, description="Worker processes.")
+    pool_size: int = Field(default=10, ge=3, le=200, description="Database connections a process.")
     token_secret: str | None = Field(
-        None,
+        default=None,
         min_length=32,
         description="Key of the access tokens; by default made once and kept in the data folder.",
     )
-    access_token_ttl_s: int = Field(900, ge=1, le=900, description="Life of an access token.")
-    refresh_token_ttl_s: int = Field(30 * 86400, ge=60, description="Life of a refresh token.")
-    rate_limits: Literal["on", "off"] = Field("on", description="`off` for load tests.")
-    write_deadline_ms: int = Field(2000, ge=50, description="Longest wait of a write.")
-    read_deadline_ms: int = Field(1000, ge=50, description="Longest wait of a read.")
-    group_limit: int = Field(512, ge=1, le=4096, description="Commands that commit together.")
-    bet_pending_timeout_s: int = Field(
-        300, ge=1, description="A bet that found no counterpart is given back after this."
+    access_token_ttl_s: int = Field(
+        default=900, ge=1, le=900, description="Life of an access token."
     )
-    reservation_ttl_s: int = Field(600, ge=1, description="How long reserved seats are held.")
-    order_payment_ttl_s: int = Field(86400, ge=1, description="An unpaid order lapses then.")
-    key_retention_days: int = Field(30, ge=1, description="How long answers are kept for replay.")
-    max_attempts: int = Field(8, ge=1, description="Tries before a message is buried.")
-    reconcile_at: str = Field("0 2 * * *", description="Cron line of the daily reconciliation.")
+    refresh_token_ttl_s: int = Field(
+        default=30 * 86400, ge=60, description="Life of a refresh token."
+    )
+    rate_limits: Literal["on", "off"] = Field(default="on", description="`off` for load tests.")
+    write_deadline_ms: int = Field(default=2000, ge=50, description="Longest wait of a write.")
+    read_deadline_ms: int = Field(default=1000, ge=50, description="Longest wait of a read.")
+    group_limit: int = Field(
+        default=512, ge=1, le=4096, description="Commands that commit together."
+    )
+    bet_pending_timeout_s: int = Field(
+        default=300, ge=1, description="A bet that found no counterpart is given back after this."
+    )
+    reservation_ttl_s: int = Field(
+        default=600, ge=1, description="How long reserved seats are held."
+    )
+    order_payment_ttl_s: int = Field(
+        default=86400, ge=1, description="An unpaid order lapses then."
+    )
+    key_retention_days: int = Field(
+        default=30, ge=1, description="How long answers are kept for replay."
+    )
+    max_attempts: int = Field(default=8, ge=1, description="Tries before a message is buried.")
+    reconcile_at: str = Field(
+        default="0 2 * * *", description="Cron line of the daily reconciliation."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

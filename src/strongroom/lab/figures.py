@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]  # ships no types
+from hdrh.histogram import HdrHistogram
 
 from strongroom.errors import Invalid
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
@@ -25,6 +25,9 @@ from strongroom.errors import Invalid, Refused
 
 SEED_BYTES = 32
 """As long as the hash that publishes it."""
+
+FAR = datetime(9999, 1, 1, tzinfo=UTC)
+"""Beyond this a time zone leads out of the calendar."""
 
 CHUNK = 500
 """Matches that are paid or undone together: some tens of milliseconds under lock."""
@@ -91,9 +94,9 @@ class CreateRound(Command):
         """A new round needs nothing."""
 
     def decide(self, work: Work) -> RoundSeen:
-        if self.closes_at is not None and self.closes_at <= work.now:
-            errors = [{"field": "closesAt", "message": "lies in the past"}]
-            raise Invalid("closesAt lies in the past.", errors)
+        if self.closes_at is not None and not work.now < self.closes_at < FAR:
+            errors = [{"field": "closesAt", "message": "lies in the past, or too far ahead"}]
+            raise Invalid("closesAt lies in the past, or too far ahead.", errors)
         seed = work.new_secret(SEED_BYTES) if self.kind == "coinflip" else None
         round = Round(
             id=work.new_id(),
@@ -101,7 +104,7 @@ class CreateRound(Command):
             kind=self.kind,
             status="OPEN",
             fee_bps=self.fee_bps,
-            closes_at=self.closes_at,
+            closes_at=self.closes_at and self.closes_at.astimezone(UTC),
             winner=None,
             seed=seed,
             seed_hash=seed_hash(seed) if seed else None,

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from strongroom.core.commands import Command, Reply, Work
+from strongroom.core.commands.command import LookAgain
 from strongroom.core.ledger import Account, AccountKey, InsufficientFunds, wallet
 from strongroom.money import MAX_BALANCE
 
@@ -98,6 +99,9 @@ class TransferBatch(Command):
                 results.append(_again(item, before))
                 continue
             code, source, target = _check(work, accounts, item)
+            if code == InsufficientFunds.code and not work.lost_race:
+                # Perhaps it was posted before, and the money is gone because of that.
+                raise LookAgain()
             if code or source is None or target is None:
                 results.append(_refused(code or "not_found"))
                 continue
@@ -126,6 +130,8 @@ class TransferBatch(Command):
                 balances[item.source] = balances.get(item.source, source.balance) - item.amount
                 balances[item.target] = balances.get(item.target, target.balance) + item.amount
                 used[key] = work.new_id(), item
+            elif code == InsufficientFunds.code and not work.lost_race:
+                raise LookAgain()
             else:
                 clean = False
             results.append(_refused(code or "batch_refused"))

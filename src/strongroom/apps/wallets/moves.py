@@ -9,11 +9,12 @@ from uuid import UUID
 from strongroom.core.audit import require_payouts
 from strongroom.core.commands import Command, Reply, Work
 from strongroom.core.ledger import AccountKey, wallet, world
+from strongroom.core.ledger.books import Posted
 from strongroom.errors import Invalid, NotFound, Refused
 
 
 class AlreadyDone(Refused):
-    """This key has moved money before; its stored answer has been forgotten since."""
+    """This key has moved money before. A new request needs a new key."""
 
 
 class SameAccount(Invalid):
@@ -68,15 +69,17 @@ class Reversed(Reply, frozen=True):
         return self.transfer_id
 
 
-async def note_used(work: Work, prefix: str) -> None:
-    """A key that moved money before shows itself by a lost race; only then is it looked up."""
-    if work.lost_race:
-        keys = [f"{prefix}:{by}:{key}" for by, key in work.asked]
-        work.noted["used"] = await work.books.find_keys(work.db, keys)
+async def note_used(work: Work, keys: list[str]) -> None:
+    """A key that moved money before its stored answer was forgotten must not move it again."""
+    work.noted["used"] = await work.books.find_keys(work.db, keys)
+
+
+def keys_of(work: Work, prefix: str) -> list[str]:
+    return [f"{prefix}:{by}:{key}" for by, key in work.asked]
 
 
 def unused(work: Work, key: str) -> str:
-    if key in work.noted.get("used", ()):
+    if key in work.noted["used"]:
         raise AlreadyDone()
     return key
 
@@ -94,13 +97,15 @@ class Deposit(Command):
     @classmethod
     async def fetch(cls, work: Work, batch: Sequence[Deposit]) -> None:
         await work.books.lock(work.db, [world(), *(wallet(move.user_id) for move in batch)])
-        await note_used(work, "DEPOSIT")
+        keys = keys_of(work, "DEPOSIT")
+        longer = [f"{key}:{one.user_id}" for key, one in zip(keys, batch, strict=True)]
+        await note_used(work, keys + longer)
 
     def decide(self, work: Work) -> Moved:
         target = work.books[wallet(self.user_id)]
         id = work.books.move(
             work.new_id(),
-            unused(work, f"DEPOSIT:{work.by}:{work.key}"),
+            self._transfer_key(work),
             work.books[world()],
             target,
             self.amount,
@@ -111,6 +116,17 @@ class Deposit(Command):
         said = FundsMoved(id, self.user_id, self.amount)
         work.emit("wallets.FundsDeposited", self.user_id, said)
         return Moved(id, target.balance, target.seq)
+
+    def _transfer_key(self, work: Work) -> str:
+        """The wallet is part of the path and so of a key's scope: where another user's deposit
+        has the key, this one's is longer by the user."""
+        key = f"DEPOSIT:{work.by}:{work.key}"
+        there = work.noted["used"].get(key)
+        if there and wallet(self.user_id) not in there.legs:
+            key = f"{key}:{self.user_id}"
+        key = unused(work, key)
+        work.noted["used"][key] = Posted(self.user_id, {wallet(self.user_id): self.amount})
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,7 @@ class Withdraw(Command):
     async def fetch(cls, work: Work, batch: Sequence[Withdraw]) -> None:
         await work.books.lock(work.db, [world(), *(wallet(move.user_id) for move in batch)])
         await require_payouts(work)
-        await note_used(work, "WITHDRAWAL")
+        await note_used(work, keys_of(work, "WITHDRAWAL"))
 
     def decide(self, work: Work) -> Moved:
         source = work.books[wallet(self.user_id)]
@@ -161,7 +177,7 @@ class Transfer(Command):
     async def fetch(cls, work: Work, batch: Sequence[Transfer]) -> None:
         users = {user for move in batch for user in (move.source, move.target)}
         await work.books.lock(work.db, map(wallet, users))
-        await note_used(work, "TRANSFER")
+        await note_used(work, keys_of(work, "TRANSFER"))
 
     def decide(self, work: Work) -> Transferred:
         if self.source == self.target:

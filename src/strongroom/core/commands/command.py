@@ -49,6 +49,11 @@ class Command(ABC):
         """Changes what was loaded, emits events and answers; or raises."""
 
 
+class LookAgain(Exception):
+    """A decision needs to know whether its keys moved something before: the group is run again,
+    with `work.lost_race` set, before anything is written."""
+
+
 class IdempotencyKeyReused(Invalid):
     """This key was used before with another body. A new request needs a new key."""
 

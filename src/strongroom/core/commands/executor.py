@@ -19,6 +19,7 @@ import structlog
 from strongroom.clock import monotonic
 from strongroom.core.commands.command import (
     IdempotencyKeyReused,
+    LookAgain,
     OutcomeUnknown,
     RequestInProgress,
 )
@@ -68,6 +69,11 @@ class Executor:
         self.groups = 0
         self.commands = 0
 
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for a key that is worked on elsewhere."""
+        return not self._waiting
+
     async def run(self, tickets: Sequence[Ticket], also: Also | None = None) -> None:
         """Commits the tickets, which are of one command type. Never raises: outcomes and errors
         are on the tickets. Whoever cancels this has a crash, not a rollback."""
@@ -81,16 +87,19 @@ class Executor:
 
     async def _run(self, group: list[Ticket], also: Also | None) -> None:
         lost = races = 0
-        in_doubt = False
+        in_doubt = looked = False
         while group:
             try:
-                await self._attempt(group, also, lost_race=races > 0)
+                await self._attempt(group, also, lost_race=looked)
                 return
             except Poison as poison:
                 log.error("poisonous command", command=poison.ticket.name, exc_info=poison.error)
                 poison.ticket.fail(poison.error)
                 group = [ticket for ticket in group if ticket is not poison.ticket]
+            except LookAgain:
+                looked = True
             except RETRYABLE as error:
+                looked = True
                 races += 1
                 if races > RETRIES:
                     await self._halve(group, also, error)
@@ -156,7 +165,6 @@ class Executor:
     ) -> list[tuple[Ticket, Outcome]]:
         outcomes: list[tuple[Ticket, Outcome]] = []
         todo = await self._claim(db, group, outcomes)
-        first = {ticket.id: ticket for ticket in reversed(todo) if ticket.id}
         work = Work(db, self._publish, new_id=self._new_id, lost_race=lost_race)
         if todo:
             commands = [ticket.command for ticket in todo]
@@ -168,21 +176,21 @@ class Executor:
                 # Not now for any of them, as while payouts are paused.
                 outcomes += [(ticket, Outcome(error=error)) for ticket in todo]
                 todo = []
-        decided: dict[UUID, Outcome] = {}
+        decided: dict[UUID, tuple[Ticket, Outcome]] = {}
         answers: list[tuple[Any, ...]] = []
         for ticket in todo:
             id = ticket.id
-            if id and first[id] is not ticket:
+            earlier = decided.get(id) if id else None
+            if earlier is not None:
                 # The same key twice in one group: the second is the first's replay.
-                earlier = decided.get(id)
-                outcomes.append((ticket, _replay(ticket, first[id].fingerprint, earlier)))
+                first, outcome = earlier
+                outcomes.append((ticket, _replay(ticket, first.fingerprint, outcome)))
                 continue
             outcome = _decide_one(work, ticket)
             outcomes.append((ticket, outcome))
-            if id:
-                decided[id] = outcome
-                if outcome.stored:
-                    answers.append(ticket.answer_row(outcome))
+            if id and outcome.stored:
+                decided[id] = ticket, outcome
+                answers.append(ticket.answer_row(outcome))
         await work.write()
         await ANSWERS.append(db, answers)
         if also:
@@ -212,9 +220,7 @@ class Executor:
         return todo
 
 
-def _replay(ticket: Ticket, fingerprint: bytes, earlier: Outcome | None) -> Outcome:
-    if earlier is None or earlier.error:
-        return Outcome(error=earlier.error if earlier else RequestInProgress())
+def _replay(ticket: Ticket, fingerprint: bytes, earlier: Outcome) -> Outcome:
     if fingerprint != ticket.fingerprint:
         return Outcome(error=IdempotencyKeyReused())
     return Outcome(body=earlier.body, refused=earlier.refused, replayed=True)
@@ -227,6 +233,8 @@ def _decide_one(work: Work, ticket: Ticket) -> Outcome:
     try:
         reply = ticket.command.decide(work)
         return Outcome(body=msgspec.json.encode(reply), reply=reply)
+    except LookAgain:
+        raise
     except StrongroomError as error:
         if work.mark != mark:
             raise Poison(ticket, AssertionError(f"refused after a change: {error!r}")) from error

@@ -107,15 +107,17 @@ class Lanes:
         lane.put(ticket)
         return await asyncio.shield(ticket.future)
 
+    @property
+    def _idle(self) -> bool:
+        return self._executor.idle and all(lane.idle for lane in self._lanes.values())
+
     async def drain(self, within_s: float) -> bool:
         """Takes nothing more and finishes what was accepted; False when time ran out."""
         self._draining = True
         end = monotonic() + within_s
-        while not all(lane.idle for lane in self._lanes.values()):
-            if monotonic() > end:
-                break
+        while not self._idle and monotonic() < end:
             await asyncio.sleep(0.01)
-        finished = all(lane.idle for lane in self._lanes.values())
+        finished = self._idle
         for lane in self._lanes.values():
             lane.stop()
         return finished

@@ -80,7 +80,7 @@ class Database:
         try:
             self._pool = await asyncpg.create_pool(
                 self.dsn,
-                min_size=1,
+                min_size=0,
                 max_size=self._size,
                 server_settings=self._settings,
                 timeout=CONNECT_TIMEOUT_S,

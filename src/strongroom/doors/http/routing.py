@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -30,11 +30,10 @@ from strongroom.doors.http.problems import (
     MethodNotAllowed,
     problem,
 )
+from strongroom.doors.http.seen import Seen
 from strongroom.errors import Forbidden, Invalid, NotFound, StrongroomError
 from strongroom.ids import uuid7
-
-if TYPE_CHECKING:
-    from strongroom.main import Strongroom
+from strongroom.main import Strongroom
 
 log = structlog.get_logger(__name__)
 
@@ -51,18 +50,40 @@ class UserOnly(Forbidden):
     """This needs a user's own token; an API key has no wallet and no bets."""
 
 
+class NoSuchPath(NotFound):
+    """There is no such path. The reference is at /schema."""
+
+
 class Call:
     """One request: who calls, the house, the path's and the query's parameters, the body."""
 
-    __slots__ = ("body", "client", "house", "params", "principal", "query", "request_id")
+    __slots__ = (
+        "body",
+        "headers",
+        "house",
+        "params",
+        "principal",
+        "query",
+        "receive",
+        "request_id",
+        "scope",
+    )
 
-    def __init__(self, house: Strongroom, request_id: UUID) -> None:
-        self.house, self.request_id = house, request_id
+    def __init__(
+        self, house: Strongroom, scope: Scope, receive: Receive, params: dict[str, str]
+    ) -> None:
+        self.house, self.scope, self.receive, self.params = house, scope, receive, params
+        self.request_id = uuid7()
         self.principal: Principal = None  # type: ignore[assignment]  # set for all but `anyone`
-        self.params: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.query: dict[str, str] = {}
         self.body: Any = None
-        self.client = ""
+
+    @property
+    def client(self) -> str:
+        """The caller's address."""
+        client = self.scope.get("client")
+        return client[0] if client else "local"
 
     @property
     def user_id(self) -> UUID:
@@ -84,7 +105,8 @@ class Call:
         text = self.query.get(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+        fits = text.isascii() and text.isdigit() and len(text) <= 20
+        if not fits or not low <= int(text) <= high:
             errors = [{"field": name, "message": f"a number from {low} to {high}"}]
             raise Invalid(f"{name} must be a number from {low} to {high}.", errors)
         return int(text)
@@ -150,46 +172,43 @@ def _query(text: bytes, known: tuple[str, ...]) -> dict[str, str]:
 class Door:
     """One path: finds the method's route and lets the request through it."""
 
-    def __init__(self, house: Strongroom, routes: list[Route]) -> None:
-        self._house = house
+    def __init__(self, house: Strongroom, seen: Seen, routes: list[Route]) -> None:
+        self._path = routes[0].path
+        self._house, self._seen = house, seen
         self._routes = {route.method: route for route in routes}
         self._allow = ", ".join(sorted(self._routes)).encode()
         self._decoders = {
             route.method: msgspec.json.Decoder(route.body) for route in routes if route.body
         }
 
-    def as_handler(self, path: str) -> ASGIRouteHandler:
-        async def through(scope: Scope, receive: Receive, send: Send) -> None:
-            await self(scope, receive, send)
-
-        return asgi(path, is_mount=False, copy_scope=False)(through)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = uuid7()
-        named = str(request_id)
-        headers = [(b"content-type", b"application/json"), (b"x-request-id", named.encode())]
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, params: dict[str, str]
+    ) -> None:
         began = monotonic()
+        call = Call(self._house, scope, receive, params)
+        named = str(call.request_id)
+        headers = [(b"content-type", b"application/json"), (b"x-request-id", named.encode())]
         method: str = scope["method"]  # type: ignore[typeddict-item]
-        path = scope["path_template"]
         try:
             route = self._routes.get(method)
             if route is None:
                 headers.append((b"allow", self._allow))
                 raise MethodNotAllowed()
+            await self._admit(route, call)
             status = route.status
             if route.command is not None:
-                body, replayed = await self._write(route, scope, receive, request_id)
+                body, replayed = await self._write(route, call)
                 if replayed:
                     headers.append((b"idempotency-replayed", b"true"))
             else:
-                body = await self._read(route, scope, receive, request_id)
+                body = await self._read(route, call)
         except Exception as error:
             if not isinstance(error, StrongroomError):
                 log.error("bug", request_id=named, path=scope["path"], exc_info=error)
             status, body, more = problem(error, named)
             headers[0] = (b"content-type", b"application/problem+json")
             headers += more
-        self._house.seen.request(method, path, status, monotonic() - began)
+        self._seen.request(method, self._path, status, monotonic() - began)
         if status == 204:
             headers = headers[1:]
         else:
@@ -197,22 +216,16 @@ class Door:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _call(
-        self, route: Route, scope: Scope, receive: Receive, request_id: UUID
-    ) -> tuple[Call, dict[bytes, bytes]]:
-        call = Call(self._house, request_id)
-        headers = _headers(scope)
+    async def _admit(self, route: Route, call: Call) -> None:
+        """Who it is, whether they may, and what they ask; nothing of the body yet."""
+        call.headers = _headers(call.scope)
         if route.role != "anyone":
-            call.principal = await self._principal(headers)
+            call.principal = await self._principal(call.headers)
             if route.role == "operator" and call.principal.role != "operator":
                 raise OperatorOnly()
-        else:
-            client = scope.get("client")
-            call.client = client[0] if client else "local"
-        call.params = scope["path_params"]
-        if scope["query_string"]:
-            call.query = _query(scope["query_string"], route.query)
-        return call, headers
+        query: bytes = call.scope["query_string"]
+        if query:
+            call.query = _query(query, route.query)
 
     async def _principal(self, headers: dict[bytes, bytes]) -> Principal:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
@@ -222,53 +235,72 @@ class Door:
         identity = self._house.identity
         return identity.authenticate_now(text) or await identity.authenticate(text)
 
-    async def _body(self, route: Route, receive: Receive, headers: dict[bytes, bytes]) -> Any:
+    async def _body(self, route: Route, call: Call) -> Any:
         if route.body is None:
             return None
-        raw = await bodies.read(receive, headers, route.limit)
+        raw = await bodies.read(call.receive, call.headers, route.limit)
         if route.steps and not raw.strip():
             return route.body()
-        return bodies.decode(raw, headers, self._decoders[route.method])
+        return bodies.decode(raw, call.headers, self._decoders[route.method])
 
-    async def _write(
-        self, route: Route, scope: Scope, receive: Receive, request_id: UUID
-    ) -> tuple[bytes, bool]:
-        call, headers = await self._call(route, scope, receive, request_id)
-        key = headers.get(b"idempotency-key")
+    async def _write(self, route: Route, call: Call) -> tuple[bytes, bool]:
+        key = call.headers.get(b"idempotency-key")
         if key is None:
             raise IdempotencyKeyMissing()
         if not KEY(key):
             raise IdempotencyKeyInvalid()
-        call.body = await self._body(route, receive, headers)
+        call.body = await self._body(route, call)
         assert route.command is not None
         command = route.command(call)
         ticket = Ticket(
             command if isinstance(command, Command) else await command,
             principal=call.principal.name,
             key=key.decode(),
-            path=scope["path"],
+            path=path_of(call.scope),
             deadline=monotonic() + self._house.settings.write_deadline_ms / 1000,
-            request=request_id,
+            request=call.request_id,
         )
         outcome = await self._house.lanes.run(ticket)
         outcome.check()
         return outcome.body, outcome.replayed
 
-    async def _read(self, route: Route, scope: Scope, receive: Receive, request_id: UUID) -> bytes:
-        call, headers = await self._call(route, scope, receive, request_id)
-        call.body = await self._body(route, receive, headers)
+    async def _read(self, route: Route, call: Call) -> bytes:
+        call.body = await self._body(route, call)
         assert route.read is not None
         answer = await route.read(call)
         return b"" if answer is None else msgspec.json.encode(answer)
 
 
-def doors(house: Strongroom, routes: Routes) -> list[ASGIRouteHandler]:
-    """One handler for each path of the table."""
+def path_of(scope: Scope) -> str:
+    """The path as it was asked for, byte for byte: it scopes the idempotency key."""
+    return scope["raw_path"].decode("latin-1").partition("?")[0]
+
+
+def doors(house: Strongroom, seen: Seen, routes: Routes) -> ASGIRouteHandler:
+    """All paths of the table behind one mount: literal ones by name, the others by shape."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
-    found = []
+    literal: dict[str, Door] = {}
+    shaped: list[tuple[re.Pattern[str], Door]] = []
     for path, at in by_path.items():
-        litestar_path = re.sub(r"\{(\w+)\}", r"{\1:str}", path)
-        found.append(Door(house, at).as_handler(litestar_path))
-    return found
+        door = Door(house, seen, at)
+        if "{" in path:
+            shaped.append((re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), door))
+        else:
+            literal[path] = door
+
+    async def through(scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_of(scope)
+        door = literal.get(path)
+        if door is not None:
+            await door(scope, receive, send, {})
+            return
+        for pattern, door in shaped:
+            match = pattern.fullmatch(path)
+            if match:
+                await door(scope, receive, send, match.groupdict())
+                return
+        raise NoSuchPath()
+
+    return asgi("/api", is_mount=True, copy_scope=False)(through)

@@ -4,6 +4,6 @@ Promises: a message is deleted in the transaction of its effect; a failing one c
 each time and is buried after its last attempt, alone; what is paused waits without being counted.
 """
 
-from strongroom.doors.worker.worker import Worker
+from strongroom.doors.worker.worker import Worker, worker_of
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "worker_of"]

@@ -14,6 +14,7 @@ from strongroom.core.db import Connection, Database, DatabaseDown
 from strongroom.core.events import NOTIFY_CHANNEL, Message, Subscriber, Transport
 from strongroom.core.events.subscribers import LEASE_S
 from strongroom.errors import Busy
+from strongroom.main import SUBSCRIBERS, Strongroom
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,10 @@ class Worker:
                 tasks.create_task(self._chores_forever())
         finally:
             await listener.stop()
+
+    @property
+    def queues(self) -> list[str]:
+        return list(self._subscribers)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -193,3 +198,15 @@ class Worker:
                 await asyncio.gather(ticket.future, return_exceptions=True)
                 count += 1
         return count
+
+
+def worker_of(house: Strongroom) -> Worker:
+    """The worker of a house: all its subscribers and chores."""
+    return Worker(
+        house.database,
+        house.executor,
+        house.transport,
+        SUBSCRIBERS,
+        house.chores,
+        max_attempts=house.settings.max_attempts,
+    )

@@ -1,0 +1,63 @@
+"""All commands by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from strongroom.doors.cli import people, serving, upkeep
+from strongroom.doors.cli.flags import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    help="Strongroom: a transactional core for things that run out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _add(to: typer.Typer, name: str, command: Callable[..., None], example: str) -> None:
+    to.command(name, epilog=f"Example: {example}")(command)
+
+
+def _group(name: str, help: str) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True)
+    app.add_typer(group, name=name, help=help)
+    return group
+
+
+_add(app, "up", serving.up, "strongroom up --port 0 --workers 2")
+_add(app, "serve", serving.serve, "strongroom serve --port 8001")
+_add(app, "worker", serving.worker, "strongroom worker --data-dir .strongroom")
+_add(app, "migrate", upkeep.migrate, "strongroom migrate --data-dir .strongroom")
+_add(app, "reconcile", upkeep.reconcile, "strongroom reconcile --json")
+_add(app, "openapi", upkeep.openapi, "strongroom openapi > openapi.json")
+
+users = _group("users", "Users for trials.")
+_add(
+    users,
+    "create",
+    people.create_users,
+    "strongroom users create --count 3 --fund 1000000 --role user --json",
+)
+keys = _group("api-keys", "Keys for other programs.")
+_add(keys, "create", people.create_key, "strongroom api-keys create till-7 --role operator")
+_add(keys, "revoke", people.revoke_key, "strongroom api-keys revoke KEY_ID")
+
+dead = _group("dead-letters", "Messages that were buried after their last attempt.")
+_add(dead, "list", upkeep.list_dead, "strongroom dead-letters list --queue betting_match")
+_add(dead, "retry", upkeep.retry_dead, "strongroom dead-letters retry 17 18")
+_add(dead, "discard", upkeep.discard_dead, "strongroom dead-letters discard 17")
+
+draws = _group("draws", "Provably fair draws.")
+_add(draws, "verify", upkeep.verify_draws, "strongroom draws verify ROUND_ID")
+
+transfers = _group("transfers", "Corrections of the ledger.")
+_add(
+    transfers,
+    "reverse",
+    upkeep.reverse_transfer,
+    "strongroom transfers reverse TRANSFER_ID --reason 'paid twice'",
+)

@@ -1,0 +1,249 @@
+"""`migrate`, `reconcile`, `dead-letters`, `draws`, `transfers`: an operator's work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import typer
+
+from strongroom.doors.cli.flags import (
+    FINE,
+    PRINCIPAL,
+    REFUSED,
+    AsJson,
+    DataDir,
+    aside,
+    say,
+    settings_of,
+    shown,
+    tell,
+)
+from strongroom.errors import StrongroomError
+
+if TYPE_CHECKING:
+    from strongroom.core.audit import Report
+    from strongroom.settings import Settings
+
+
+def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Brings the database to this program's schema, and binds the queues."""
+    before, after = asyncio.run(_migrate(settings_of(data_dir=data_dir)))
+    if as_json:
+        tell({"before": before, "after": after})
+    elif before == after:
+        say(f"The schema is at {after} already.")
+    else:
+        say(f"The schema went from {before or 'nothing'} to {after}.")
+
+
+async def _migrate(settings: Settings) -> tuple[str | None, str]:
+    from strongroom.doors.cli.instance import migrated, reached
+
+    async with reached(settings, new=True) as place:
+        return await migrated(place)
+
+
+# Reconciliation -------------------------------------------------------------------------------
+
+
+def reconcile(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Checks every invariant. A finding pauses payouts, and ends this with exit code 1."""
+    report = asyncio.run(_reconcile(settings_of(data_dir=data_dir)))
+    if as_json:
+        tell(report)
+    else:
+        _show(report)
+    raise typer.Exit(FINE if report.clean else REFUSED)
+
+
+async def _reconcile(settings: Settings) -> Report:
+    from rich.progress import Progress
+
+    from strongroom.core.audit import RecordReconciliation
+    from strongroom.doors.cli.instance import house_of
+
+    async with house_of(settings) as house:
+        with Progress(console=aside, transient=True) as bar:
+            task = bar.add_task("invariants")
+            report = await house.reconcile(
+                lambda name, asked, total: bar.update(
+                    task, completed=asked, total=total, description=name
+                )
+            )
+        await house.run(RecordReconciliation(report), principal=PRINCIPAL)
+        return report
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+
+    if report.clean:
+        say(f"Every invariant holds ({report.duration_ms} ms). Report {report.id}.")
+        return
+    table = Table("invariant", "first wrong entry", "found", title="Violated", title_justify="left")
+    for finding in report.findings:
+        first = "\n".join(f"{name} {value}" for name, value in finding.rows[0].items())
+        table.add_row(f"{finding.invariant}\n{finding.why}", first, _found(len(finding.rows)))
+    shown.print(table)
+    say(
+        f"{len(report.findings)} invariants do not hold; payouts are paused. Report {report.id}.\n"
+        "Repair by new entries (`strongroom transfers reverse`), reconcile again, then resume."
+    )
+
+
+def _found(rows: int) -> str:
+    return "10 or more" if rows >= 10 else str(rows)
+
+
+# Dead letters ---------------------------------------------------------------------------------
+
+
+def list_dead(
+    queue: Annotated[str | None, typer.Option(help="Of this queue only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 100,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the messages that were buried after their last attempt, oldest first."""
+    rows = asyncio.run(_dead(settings_of(data_dir=data_dir), queue, limit))
+    if as_json:
+        for row in rows:
+            tell(row)
+        return
+    if not rows:
+        say("No message lies in the dead letters.")
+        return
+    from rich.table import Table
+
+    table = Table("id", "queue", "event", "attempts", "died", "error")
+    for row in rows:
+        texts = (row["id"], row["queue"], row["event"]["type"], row["attempts"], row["diedAt"])
+        table.add_row(*map(str, texts), row["error"])
+    shown.print(table)
+    say("Mend the cause, then `strongroom dead-letters retry ID`; or `discard ID`.")
+
+
+async def _dead(settings: Settings, queue: str | None, limit: int) -> list[dict[str, Any]]:
+    from strongroom.core.events import DeadLetters
+    from strongroom.doors.cli.instance import house_of
+
+    async with house_of(settings) as house:
+        rows = await DeadLetters(house.database).list(queue, limit)
+    return [
+        {
+            "id": row["id"],
+            "queue": row["queue"],
+            "event": msgspec.json.decode(row["event"]),
+            "error": row["error"],
+            "attempts": row["attempts"],
+            "diedAt": row["died_at"],
+        }
+        for row in rows
+    ]
+
+
+Ids = Annotated[list[int], typer.Argument(help="The dead letters' ids.", metavar="ID…")]
+
+
+def retry_dead(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Sends buried messages to their queues again, their attempts forgotten."""
+    _end_dead(ids, "retried", settings_of(data_dir=data_dir), as_json)
+
+
+def discard_dead(ids: Ids, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Gives buried messages up; they stay on record."""
+    _end_dead(ids, "discarded", settings_of(data_dir=data_dir), as_json)
+
+
+def _end_dead(
+    ids: Sequence[int],
+    ending: Literal["retried", "discarded"],
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    async def end() -> list[StrongroomError]:
+        from strongroom.core.events import DeadLetters
+        from strongroom.doors.cli.instance import house_of
+
+        refused: list[StrongroomError] = []
+        async with house_of(settings) as house:
+            for id in ids:
+                try:
+                    await DeadLetters(house.database).end(id, ending)
+                except StrongroomError as error:
+                    refused.append(error)
+                    continue
+                if as_json:
+                    tell({"id": id, "ending": ending})
+                else:
+                    say(f"Dead letter {id} is {ending}.")
+        return refused
+
+    # The others are ended all the same; the first that was not is the answer.
+    for error in asyncio.run(end()):
+        raise error
+
+
+# Proofs and repairs ---------------------------------------------------------------------------
+
+
+def verify_draws(
+    round_id: Annotated[UUID, typer.Argument(help="A settled coinflip round.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Computes every draw of a coinflip round again from its published seed."""
+
+    async def check(settings: Settings) -> tuple[int, list[UUID] | None]:
+        from strongroom.doors.cli.instance import house_of
+
+        async with house_of(settings) as house:
+            return await house.betting.check_draws(round_id)
+
+    count, wrong = asyncio.run(check(settings_of(data_dir=data_dir)))
+    fair = wrong == []
+    if as_json:
+        seed_fits = wrong is not None
+        tell({"roundId": round_id, "draws": count, "seedFits": seed_fits, "wrong": wrong or []})
+    elif wrong is None:
+        say("The seed is not the one whose hash was published with the round.")
+    elif wrong:
+        say(f"{len(wrong)} of {count} draws are not what the seed gives, first {wrong[0]}.")
+    else:
+        say(f"The seed fits its hash, and all {count} draws are what it gives.")
+    raise typer.Exit(FINE if fair else REFUSED)
+
+
+def reverse_transfer(
+    transfer_id: Annotated[UUID, typer.Argument(help="The transfer to negate.")],
+    reason: Annotated[str, typer.Option(help="Why; kept as the reversal's reference.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Negates a transfer exactly, once: the only way to correct what is written."""
+
+    async def reverse(settings: Settings) -> Any:
+        from strongroom.apps.wallets import ReverseTransfer
+        from strongroom.doors.cli.instance import house_of
+
+        async with house_of(settings) as house:
+            return await house.run(ReverseTransfer(transfer_id, reason), principal=PRINCIPAL)
+
+    done = asyncio.run(reverse(settings_of(data_dir=data_dir)))
+    if as_json:
+        tell(done)
+    else:
+        say(f"Transfer {transfer_id} is reversed by {done.transfer_id}.")
+
+
+def openapi(as_json: AsJson = False) -> None:
+    """Prints the OpenAPI 3.1 document of the HTTP API."""
+    from strongroom.doors.http import openapi as described
+    from strongroom.doors.http.app import ROUTES
+
+    document = msgspec.json.encode(described.document(ROUTES))
+    typer.echo(document if as_json else msgspec.json.format(document, indent=2))
