@@ -16,7 +16,9 @@ from uuid import UUID
 
 from strongroom.apps.betting import CreateRound
 from strongroom.apps.wallets import Deposit
+from strongroom.core.db import Database
 from strongroom.doors.cli.instance import reached
+from strongroom.lab.baselines.row_at_a_time import sql
 from strongroom.lab.client import LoadResult
 from strongroom.lab.client_process import drive
 from strongroom.lab.programs import Program
@@ -96,6 +98,8 @@ class Arena:
         module = ["-m", "strongroom"]
         command = [*module, "serve", "--port", str(port), "--data-dir", data]
         if baseline:
+            async with Database(self.house.place.owner, pool_size=1) as owner:
+                await owner.fetch(sql.allow_answering)
             command = ["-m", "strongroom.lab.baselines", str(port), data]
         program = Program(
             [sys.executable, *command],

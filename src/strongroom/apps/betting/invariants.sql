@@ -336,9 +336,10 @@ WITH takers AS (
     WHERE r.winner IS DISTINCT FROM 'VOID'
 ), met AS (
     SELECT id, round_id, number, user_id, done,
+        -- Backwards, because a frame that starts later with each row is summed anew for each.
         min(tick) OVER (
-            PARTITION BY round_id ORDER BY number
-            ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+            PARTITION BY round_id ORDER BY number DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS next_tick,
         CASE side
             WHEN 'A' THEN audit.two_latest(done, user_id) FILTER (WHERE side = 'B') OVER earlier

@@ -62,6 +62,11 @@ class DatabaseDown(Busy):
     """The database does not answer. Try again shortly, with the same key."""
 
 
+async def _as_it_is(_: Connection) -> None:
+    """Nothing sets anything for longer than its transaction, so there is nothing to undo: this
+    saves a round trip after each."""
+
+
 class Database:
     """A pool of connections to one Postgres, under one role.
 
@@ -85,6 +90,7 @@ class Database:
                 server_settings=self._settings,
                 timeout=CONNECT_TIMEOUT_S,
                 max_inactive_connection_lifetime=300,
+                reset=_as_it_is,
             )
         except LOST as error:
             raise DatabaseDown(f"The database does not answer: {error}") from error

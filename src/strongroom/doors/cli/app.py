@@ -29,10 +29,13 @@ def _group(name: str, help: str) -> typer.Typer:
 
 
 _add(app, "up", serving.up, "strongroom up --port 0 --workers 2")
+_add(app, "demo", serving.demo, "strongroom demo --users 100 --keep")
 _add(app, "serve", serving.serve, "strongroom serve --port 8001")
 _add(app, "worker", serving.worker, "strongroom worker --data-dir .strongroom")
 _add(app, "migrate", upkeep.migrate, "strongroom migrate --data-dir .strongroom")
 _add(app, "reconcile", upkeep.reconcile, "strongroom reconcile --json")
+_add(app, "doctor", upkeep.doctor, "strongroom doctor --data-dir .strongroom")
+_add(app, "bench", upkeep.bench, "strongroom bench bets --quick")
 _add(app, "openapi", upkeep.openapi, "strongroom openapi > openapi.json")
 
 users = _group("users", "Users for trials.")

@@ -140,5 +140,7 @@ def _exit_code(error: StrongroomError) -> int:
 
 
 def _sentence(error: StrongroomError) -> str:
+    if error.code == "database_down":
+        return "The database does not answer. See that it runs, and STRONGROOM_DATABASE_URL."
     faults = error.errors if isinstance(error, Invalid) else []
     return " ".join([error.detail, *(f"{one['field']}: {one['message']}." for one in faults)])

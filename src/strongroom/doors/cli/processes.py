@@ -18,7 +18,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 """… and one that cannot start is seen trying, without heating the machine."""
 
-STEADY_S = 10.0
+STEADY_S = 3.0
 """Whoever lived this long did start; its next pause is the first again."""
 
 PATIENCE_S = 25.0

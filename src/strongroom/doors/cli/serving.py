@@ -195,3 +195,36 @@ def _settings(parent_fd: int | None, name: str, **flags: object) -> Settings:
     settings = Settings.model_validate_json(os.environ[RESOLVED])
     logs.begin(settings.log_level, process=name, to_file=True)
     return settings
+
+
+def demo(
+    users: Annotated[int, typer.Option(min=2, max=100_000, help="Users who bet.")] = 400,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long they bet.")] = 8,
+    keep: Annotated[bool, typer.Option(help="Keep the scratch folder.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows everything on a scratch instance: a burst of bets, a retry storm, a kill -9, a proof.
+
+    Exit code 1 when an invariant does not hold or an acknowledged bet is missing.
+    """
+    import uvloop
+
+    from strongroom.doors.cli import demo as show
+
+    scratch = show.scratch_folder() if data_dir is None else None
+    try:
+        settings = settings_of(
+            data_dir=scratch or data_dir, port=0, api_processes=1, workers=2, host="127.0.0.1"
+        )
+        # The load is invented: it never goes to a database that is somebody's.
+        alone = {"database_url": None, "owner_url": None, "environment": "development"}
+        settings = settings.model_copy(update=alone)
+        code = uvloop.run(show.demo(settings, users, seconds, as_json))
+    finally:
+        if scratch and not keep:
+            show.remove(scratch)
+    if not as_json:
+        said = f" --data-dir {settings.data_dir}" if keep or data_dir else ""
+        say(f"Next: strongroom up{said}\n      strongroom doctor{said}\n      strongroom bench")
+    raise typer.Exit(code)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
@@ -22,11 +24,15 @@ from strongroom.doors.cli.flags import (
     shown,
     tell,
 )
-from strongroom.errors import StrongroomError
+from strongroom.errors import NotFound, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.core.audit import Report
     from strongroom.settings import Settings
+
+
+class NoSuchBench(NotFound):
+    """There is no bench of this name."""
 
 
 def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -238,6 +244,40 @@ def reverse_transfer(
         tell(done)
     else:
         say(f"Transfer {transfer_id} is reversed by {done.transfer_id}.")
+
+
+def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Looks at this machine, the data folder and the database, and says what to do."""
+    from strongroom.doors.cli import doctor as examination
+
+    raise typer.Exit(examination.doctor(settings_of(data_dir=data_dir), as_json))
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benches; without one, they are listed.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="A shorter run, with more noise.")] = False,
+    pairs: Annotated[int, typer.Option(min=3, max=99, help="Turns of each side.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first pair.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder to record the outcome in.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures Strongroom beside a baseline, in pairs, on a scratch instance of its own."""
+    # By name, and only here: no other part of the program loads the lab.
+    frame = importlib.import_module("strongroom.lab.bench")
+    found = importlib.import_module("strongroom.lab.benches").BENCHES
+    if not names:
+        for name, one in sorted(found.items()):
+            tell({"name": name, "claim": one.claim}) if as_json else say(f"{name:<14} {one.claim}")
+        return
+    for name in names:
+        if name not in found:
+            raise NoSuchBench(f"There is no bench {name}. There are: {', '.join(sorted(found))}.")
+    options = {"as_json": as_json, "quick": quick, "pairs": pairs, "results": results}
+    for name in names:
+        given = options if seed is None else options | {"seed": seed}
+        asyncio.run(frame.show(found[name](), **given))
 
 
 def openapi(as_json: AsJson = False) -> None:

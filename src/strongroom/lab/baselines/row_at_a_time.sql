@@ -3,6 +3,10 @@
 INSERT INTO commands.answers (id, principal, command, key, fingerprint, body)
 VALUES ($1, $2, $3, $4, $5, '') ON CONFLICT DO NOTHING RETURNING true;
 
+-- name: allow_answering
+-- Writing the answer after the key takes a privilege that the application otherwise lacks.
+GRANT UPDATE ON commands.answers TO strongroom_app;
+
 -- name: answered
 -- What was answered under this key before.
 SELECT fingerprint, refused, body FROM commands.answers WHERE id = $1;
