@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time
 from collections.abc import Callable
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 NewId = Callable[[], UUID]
 """Where decisions get their ids from; a seeded one replays a run."""
@@ -17,7 +18,22 @@ HOUSE = UUID(int=0)
 _VERSION_AND_VARIANT = (0x7 << 76) | (0b10 << 62)
 _RANDOM_B = (1 << 62) - 1
 
+_NOISE_DRAWN = 512
+"""Random numbers drawn from the system at a time: the call costs more than all else here."""
+
+_bare, _set = object.__new__, object.__setattr__
+
 _last = 0
+_noise: list[int] = []
+
+
+def _draw() -> None:
+    drawn = struct.unpack(f"{_NOISE_DRAWN}Q", os.urandom(8 * _NOISE_DRAWN))
+    _noise.extend([number & _RANDOM_B for number in drawn])
+
+
+# A forked process must not give out its parent's numbers again.
+os.register_at_fork(after_in_child=_noise.clear)
 
 
 def uuid7() -> UUID:
@@ -28,8 +44,14 @@ def uuid7() -> UUID:
     if tick <= _last:
         tick = _last + 1
     _last = tick
-    noise = int.from_bytes(os.urandom(8)) & _RANDOM_B
-    return UUID(int=(tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | noise)
+    if not _noise:
+        _draw()
+    number = (tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | _noise.pop()
+    # What UUID(int=…) does, without its checks: several are made for every command.
+    made = _bare(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def digest_id(*parts: str) -> UUID:

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 RETRIES = 5
 """Lost races are run again this often, then the group is halved."""
 
-RECONNECTS = 8
+RECONNECTS = 7
 """With doubling pauses this bridges about 6 s: a restart of Postgres after a crash."""
 
 KEY_POLL_S = 0.02
@@ -111,10 +111,11 @@ class Executor:
             except (CommitUnknown, *LOST) as error:
                 in_doubt = in_doubt or isinstance(error, CommitUnknown)
                 lost += 1
-                if lost > RECONNECTS:
-                    for ticket in group:
+                late = lost > RECONNECTS
+                for ticket in group:
+                    if late or monotonic() > ticket.deadline:
                         ticket.fail(OutcomeUnknown() if in_doubt else DatabaseDown())
-                    return
+                group = [ticket for ticket in group if not ticket.done]
                 log.warning("connection lost", in_doubt=in_doubt, attempt=lost, error=repr(error))
                 await asyncio.sleep(random.uniform(0.5, 1) * 0.03 * 2**lost)
             except Exception as error:

@@ -105,7 +105,7 @@ class Lanes:
             limit = kind.group_limit or self._limit
             lane = self._lanes[kind] = Lane(self._executor, limit, self._width)
         lane.put(ticket)
-        return await asyncio.shield(ticket.future)
+        return await ticket.future
 
     @property
     def _idle(self) -> bool:

@@ -23,7 +23,7 @@ ON CONFLICT (queue, slot) DO UPDATE SET messages = c.messages + excluded.message
 
 -- name: postpone
 -- After a failure the message waits longer each time.
-SELECT count(*) FROM pgmq.set_vt($1, $2::bigint[], $3);
+SELECT count(*) FROM pgmq.set_vt($1, $2::bigint[], $3::integer);
 
 -- name: send_again
 -- A message that was not at fault starts over later, its attempts forgotten.

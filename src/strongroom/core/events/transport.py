@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -24,6 +25,12 @@ class Message(NamedTuple):
     attempt: int
     event: Event
     raw: str
+
+
+UNREADABLE = Event(UUID(int=0), "unreadable", UUID(int=0), None)
+"""Stands for the event of a message that is none."""
+
+_decode = msgspec.json.Decoder(Event).decode
 
 
 class Transport(Protocol):
@@ -67,8 +74,14 @@ class PgmqTransport:
             # A lease that a crash forgets is only read again.
             await db.execute("SET LOCAL synchronous_commit = off")
             rows = await db.fetch(sql.receive, queue, lease_s, limit)
-        decode = msgspec.json.Decoder(Event).decode
-        return [Message(row[0], row[1], decode(row[2]), row[2]) for row in rows]
+        messages = []
+        for id, attempt, raw in rows:
+            try:
+                messages.append(Message(id, attempt, _decode(raw), raw))
+            except msgspec.MsgspecError as error:
+                # No later attempt will read it either.
+                await self.bury(queue, Message(id, attempt, UNREADABLE, raw), repr(error))
+        return messages
 
     async def acknowledge(self, db: Connection, queue: str, ids: Sequence[int]) -> None:
         deleted = await db.fetchval(sql.acknowledge, queue, list(ids))

@@ -53,6 +53,9 @@ class BalanceLimit(Refused):
     """The account would hold more than fits."""
 
 
+HOUSE_PURPOSES = frozenset({"fees", "world"})
+
+
 class AccountKey(NamedTuple):
     """What names an account: whose it is, what it is for, what it counts."""
 
@@ -79,9 +82,14 @@ def world(unit: str = VND) -> AccountKey:
     return AccountKey(HOUSE, "world", unit)
 
 
+def _is_house(key: AccountKey) -> bool:
+    """The house's own accounts; its id names no user, so it has no wallet to spend from."""
+    return key.owner_id == HOUSE and key.purpose in HOUSE_PURPOSES
+
+
 def floor_of(key: AccountKey) -> int | None:
     """Zero, but for the house and the world, which have none."""
-    return None if key.owner_id == HOUSE else 0
+    return None if _is_house(key) else 0
 
 
 class Posted(NamedTuple):
@@ -148,7 +156,7 @@ class Books:
         if not wanted:
             return
         await self._lock(db, wanted)
-        missing = {key for key in wanted - self._accounts.keys() if key.owner_id == HOUSE}
+        missing = {key for key in wanted - self._accounts.keys() if _is_house(key)}
         if missing:
             await open_accounts(db, missing)
             self._accounts.clear()

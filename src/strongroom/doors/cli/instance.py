@@ -166,13 +166,33 @@ async def reached(settings: Settings, *, new: bool = False) -> AsyncIterator[Pla
         await asyncio.to_thread(server.stop)
 
 
+async def _started(server: EmbeddedPostgres) -> None:
+    """Starts it in a thread. Cancelled, it still sees the start end: nobody else may stop the
+    server meanwhile."""
+    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
+    with _embedded_errors():
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            signal_server(server, signal.SIGINT)
+            await asyncio.gather(thread, return_exceptions=True)
+            raise
+
+
+def signal_server(server: EmbeddedPostgres | None, number: signal.Signals) -> None:
+    """Nothing when it does not run."""
+    pid = server.pid if server else None
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 async def _start_in_turn(server: EmbeddedPostgres) -> None:
     """Another command may have started it for itself just now: its turn ends soon."""
     patience = monotonic() + PATIENCE_S
     while True:
         try:
-            with _embedded_errors():
-                await asyncio.to_thread(server.start)
+            await _started(server)
             return
         except DataUnusable as error:
             if not isinstance(error.__cause__, AlreadyRunning) or monotonic() > patience:
@@ -250,8 +270,7 @@ class Instance:
     async def _start_server(self, server: EmbeddedPostgres) -> None:
         self._starting = True
         try:
-            with _embedded_errors():
-                await asyncio.to_thread(server.start)
+            await _started(server)
         finally:
             self._starting = False
 
@@ -368,7 +387,7 @@ class Instance:
         if self.stopping.is_set():
             self.hurry()
         elif self._starting:
-            self._signal_server(signal.SIGINT)  # a long recovery goes on at the next start
+            signal_server(self._server, signal.SIGINT)  # a long recovery goes on at the next start
         self.stopping.set()
 
     def hurry(self) -> None:
@@ -376,13 +395,7 @@ class Instance:
         self._hurried = True
         for child in self.children:
             child.signal(signal.SIGKILL)
-        self._signal_server(signal.SIGQUIT)
-
-    def _signal_server(self, number: signal.Signals) -> None:
-        pid = self.postgres_pid
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_server(self._server, signal.SIGQUIT)
 
     async def end(self) -> None:
         """Ends all of it, in the reverse order. May be called at any time, and again."""

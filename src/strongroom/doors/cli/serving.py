@@ -200,7 +200,8 @@ def _settings(parent_fd: int | None, name: str, **flags: object) -> Settings:
 def demo(
     users: Annotated[int, typer.Option(min=2, max=100_000, help="Users who bet.")] = 400,
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long they bet.")] = 8,
-    keep: Annotated[bool, typer.Option(help="Keep the scratch folder.")] = False,
+    kill: Annotated[bool, typer.Option(help="Kill a worker with -9 meanwhile.")] = True,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch folder.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -220,7 +221,7 @@ def demo(
         # The load is invented: it never goes to a database that is somebody's.
         alone = {"database_url": None, "owner_url": None, "environment": "development"}
         settings = settings.model_copy(update=alone)
-        code = uvloop.run(show.demo(settings, users, seconds, as_json))
+        code = uvloop.run(show.demo(settings, users, seconds, kill, as_json))
     finally:
         if scratch and not keep:
             show.remove(scratch)

@@ -257,7 +257,7 @@ def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="Benches; without one, they are listed.")
     ] = None,
-    quick: Annotated[bool, typer.Option(help="A shorter run, with more noise.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A shorter run, with more noise.")] = False,
     pairs: Annotated[int, typer.Option(min=3, max=99, help="Turns of each side.")] = 3,
     seed: Annotated[int | None, typer.Option(help="Seed of the first pair.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder to record the outcome in.")] = None,

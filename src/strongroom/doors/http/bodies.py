@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import msgspec
-from litestar.types import HTTPReceiveMessage, Receive
+from litestar.types import Receive
 
 from strongroom.doors.http.problems import BodyTooLarge, Malformed, UnsupportedMediaType
 from strongroom.errors import Invalid
@@ -28,17 +28,16 @@ async def read(receive: Receive, headers: dict[bytes, bytes], limit: int) -> byt
     length = headers.get(b"content-length")
     if length is not None and int(length) > limit:
         raise BodyTooLarge(f"The body may have {limit} bytes.")
-    message: HTTPReceiveMessage = await receive()  # type: ignore[assignment]
-    data = message.get("body", b"")
-    if not isinstance(data, bytes):
-        data = b""
-    while message.get("more_body", False):
+    data, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            # What has come so far is no request, even where it could be read as one.
+            raise Malformed("The body broke off.")
+        data = data + message["body"] if data else message["body"]
         if len(data) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes.")
-        message = await receive()  # type: ignore[assignment]
-        data += message.get("body", b"")  # type: ignore[operator]
-    if len(data) > limit:
-        raise BodyTooLarge(f"The body may have {limit} bytes.")
+        more = message["more_body"]
     return data
 
 

@@ -35,6 +35,7 @@ STATUS_OF_CODE = {
     "request_in_progress": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
+    "headers_too_large": 431,
     "overloaded": 429,
     "too_many_attempts": 429,
 }
@@ -59,6 +60,10 @@ class BodyTooLarge(Invalid):
 
 class UnsupportedMediaType(Invalid):
     """Send application/json, in UTF-8, without a content encoding."""
+
+
+class HeadersTooLarge(Invalid):
+    """There are more headers, or longer ones, than any request needs."""
 
 
 class MethodNotAllowed(Invalid):

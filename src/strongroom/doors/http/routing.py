@@ -8,8 +8,9 @@ The same table makes the OpenAPI document.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -25,6 +26,7 @@ from strongroom.core.commands import Command, Ticket
 from strongroom.core.identity import Principal, Unauthenticated
 from strongroom.doors.http import bodies
 from strongroom.doors.http.problems import (
+    HeadersTooLarge,
     IdempotencyKeyInvalid,
     IdempotencyKeyMissing,
     MethodNotAllowed,
@@ -38,6 +40,9 @@ from strongroom.main import Strongroom
 log = structlog.get_logger(__name__)
 
 KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
+
+MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
+"""More than any browser or proxy sends."""
 
 Role = Literal["anyone", "user", "operator"]
 
@@ -134,7 +139,7 @@ class Route:
     summary: str
     body: type[Any] | None
     answer: type[Any] | None
-    command: Callable[[Call], Command | Awaitable[Command]] | None = None
+    command: Callable[[Call], Command | Coroutine[Any, Any, Command]] | None = None
     read: Callable[[Call], Awaitable[Any]] | None = None
     query: tuple[str, ...] = ()
     limit: int = bodies.BODY_LIMIT
@@ -219,6 +224,11 @@ class Door:
     async def _admit(self, route: Route, call: Call) -> None:
         """Who it is, whether they may, and what they ask; nothing of the body yet."""
         call.headers = _headers(call.scope)
+        if (
+            len(call.scope["headers"]) > MOST_HEADERS
+            or sum(map(len, call.headers.values())) > HEADER_BYTES
+        ):
+            raise HeadersTooLarge()
         if route.role != "anyone":
             call.principal = await self._principal(call.headers)
             if route.role == "operator" and call.principal.role != "operator":
@@ -251,9 +261,10 @@ class Door:
             raise IdempotencyKeyInvalid()
         call.body = await self._body(route, call)
         assert route.command is not None
-        command = route.command(call)
+        asked = route.command(call)
+        command: Command = (await asked) if isinstance(asked, CoroutineType) else asked  # type: ignore[assignment]
         ticket = Ticket(
-            command if isinstance(command, Command) else await command,
+            command,
             principal=call.principal.name,
             key=key.decode(),
             path=path_of(call.scope),

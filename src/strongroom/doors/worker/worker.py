@@ -165,7 +165,7 @@ class Worker:
             log.warning(
                 "message failed",
                 queue=queue,
-                event=str(message.event.id),
+                event_id=str(message.event.id),
                 attempt=message.attempt,
                 error=repr(error),
             )
