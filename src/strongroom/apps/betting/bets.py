@@ -22,7 +22,12 @@ from strongroom.apps.betting.rows import (
 )
 from strongroom.core.commands import Command, Nothing, Reply, Work
 from strongroom.core.ledger import stake, wallet
-from strongroom.errors import NotFound
+from strongroom.errors import NotFound, Refused
+from strongroom.money import MAX_BALANCE
+
+
+class StakesLimit(Refused):
+    """The round would hold more stakes than fit."""
 
 
 class BetAccepted(Reply, frozen=True):
@@ -82,6 +87,8 @@ class PlaceBet(Command):
         round = work.get(ROUNDS, self.round_id)
         if round.status != "OPEN" or (round.closes_at and round.closes_at <= work.now):
             raise RoundClosed()
+        if round.staked_a + round.staked_b + self.amount > MAX_BALANCE:
+            raise StakesLimit()
         source, target = work.books[wallet(self.user_id)], work.books[stake(self.user_id)]
         id = work.new_id()
         work.books.move(

@@ -157,7 +157,7 @@ class SettleMatches(Command):
         ids = {chunk.round_id for chunk in batch}
         keys = [wallet(user) for user in users] + [stake(user) for user in users]
         await work.see(ROUNDS, sql.read_rounds, ids)
-        if any(work.get(ROUNDS, id).fee_bps for id in ids):
+        if any(round.fee_bps for round in work.held(ROUNDS)):
             keys.append(fees())
         await work.books.lock(work.db, keys)
         await require_payouts(work)

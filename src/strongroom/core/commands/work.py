@@ -121,6 +121,10 @@ class Work:
     def find(self, kept: Kept[R], id: UUID) -> R | None:
         return self._rows.get(kept, {}).get(id)
 
+    def held(self, kept: Kept[R]) -> list[R]:
+        """All rows of the table that the group has fetched."""
+        return list(self._rows.get(kept, {}).values())
+
     def get(self, kept: Kept[R], id: UUID) -> R:
         """The row; NotFound when it is not there."""
         row = self.find(kept, id)

@@ -156,6 +156,9 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
         if name == b"idempotency-key" and name in found:
             raise IdempotencyKeyInvalid()
         found[name] = value
+    count = sum(1 for _ in scope["headers"])
+    if count > MOST_HEADERS or sum(map(len, found.values())) > HEADER_BYTES:
+        raise HeadersTooLarge()
     return found
 
 
@@ -224,11 +227,6 @@ class Door:
     async def _admit(self, route: Route, call: Call) -> None:
         """Who it is, whether they may, and what they ask; nothing of the body yet."""
         call.headers = _headers(call.scope)
-        if (
-            len(call.scope["headers"]) > MOST_HEADERS
-            or sum(map(len, call.headers.values())) > HEADER_BYTES
-        ):
-            raise HeadersTooLarge()
         if route.role != "anyone":
             call.principal = await self._principal(call.headers)
             if route.role == "operator" and call.principal.role != "operator":
