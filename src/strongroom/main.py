@@ -130,8 +130,8 @@ async def prepare(place: Place) -> tuple[str | None, str]:
     """Migrates and binds the queues, as the owner; answers the revision (before, after)."""
 
     revisions = await asyncio.to_thread(migrate, place.owner)
-    async with Database(place.owner, pool_size=3) as owner, owner.transaction() as db:
-        await bind(db, SUBSCRIBERS)
+    async with Database(place.owner, pool_size=3) as owner:
+        await bind(owner, SUBSCRIBERS)
     return revisions
 
 

@@ -320,7 +320,7 @@ def test_an_answer_held_back_is_a_latency_at_least_as_long() -> None:
 
 
 def test_percentiles_are_within_a_thousandth() -> None:
-    at = percentiles({value: 1 for value in range(1, 100_001)})
+    at = percentiles(dict.fromkeys(range(1, 100001), 1))
     assert at.p50_ms == pytest.approx(50.0, rel=0.001)
     assert at.p99_ms == pytest.approx(99.0, rel=0.001)
     assert at.p999_ms == pytest.approx(99.9, rel=0.001)

@@ -99,8 +99,8 @@ class TransferBatch(Command):
                 results.append(_again(item, before))
                 continue
             code, source, target = _check(work, accounts, item)
-            if code == InsufficientFunds.code and not work.lost_race:
-                # Perhaps it was posted before, and the money is gone because of that.
+            if code and not work.lost_race:
+                # Perhaps it was posted before, and stands in its own way now.
                 raise LookAgain()
             if code or source is None or target is None:
                 results.append(_refused(code or "not_found"))
@@ -130,7 +130,7 @@ class TransferBatch(Command):
                 balances[item.source] = balances.get(item.source, source.balance) - item.amount
                 balances[item.target] = balances.get(item.target, target.balance) + item.amount
                 used[key] = work.new_id(), item
-            elif code == InsufficientFunds.code and not work.lost_race:
+            elif not work.lost_race:
                 raise LookAgain()
             else:
                 clean = False

@@ -21,6 +21,10 @@ class SameAccount(Invalid):
     """A transfer needs two different accounts."""
 
 
+class NotReversible(Refused):
+    """Only deposits, withdrawals and transfers can be reversed; a bet's money follows its round."""
+
+
 class AlreadyReversed(Refused):
     """This transfer has been reversed before."""
 
@@ -224,6 +228,8 @@ class ReverseTransfer(Command):
         legs: list[tuple[AccountKey, int]] = work.noted["legs"]
         if not legs:
             raise NotFound()
+        if any(key.purpose not in ("wallet", "world") for key, _ in legs):
+            raise NotReversible()
         if work.noted["reversed"]:
             raise AlreadyReversed()
         id = work.books.post(

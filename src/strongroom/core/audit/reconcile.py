@@ -110,6 +110,10 @@ class Reconciler:
             duration_ms=round((monotonic() - began) * 1000),
         )
 
+    async def ran_since(self, moment: datetime) -> bool:
+        """Whether a run that began after `moment` is recorded."""
+        return await self._db.fetchval(sql.newest_verdict, moment) is not None
+
     async def find(self, id: UUID) -> Reconciled:
         """A recorded run; NotFound when there is none."""
         row = await self._db.fetchrow(sql.find_reconciliation, id)

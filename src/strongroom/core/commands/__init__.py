@@ -9,6 +9,17 @@ from strongroom.core.commands.command import Command, Nothing, Reply
 from strongroom.core.commands.executor import Executor
 from strongroom.core.commands.lanes import Lanes
 from strongroom.core.commands.ticket import Outcome, Ticket
-from strongroom.core.commands.work import Kept, Work
+from strongroom.core.commands.work import Kept, Work, forget_answers
 
-__all__ = ["Command", "Executor", "Kept", "Lanes", "Nothing", "Outcome", "Reply", "Ticket", "Work"]
+__all__ = [
+    "Command",
+    "Executor",
+    "Kept",
+    "Lanes",
+    "Nothing",
+    "Outcome",
+    "Reply",
+    "Ticket",
+    "Work",
+    "forget_answers",
+]

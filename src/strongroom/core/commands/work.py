@@ -10,13 +10,19 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from strongroom.core.commands.command import Reply
-from strongroom.core.db import Connection, Queries, Table
+from strongroom.core.db import Connection, Database, Queries, Table
 from strongroom.core.events import Event, Outbox, Publish
 from strongroom.core.ledger import Books
 from strongroom.errors import NotFound
 from strongroom.ids import NewId
 
 sql = Queries(__package__, "commands.sql")
+
+
+async def forget_answers(database: Database, days: int, limit: int) -> None:
+    """Deletes up to `limit` stored answers older than `days`; the effects stay unique for ever."""
+    async with database.connection() as db:
+        await db.execute(sql.forget_answers, days, limit)
 
 
 class Row(Protocol):

@@ -62,6 +62,14 @@ ORDER BY xid, position LIMIT $3;
 -- Queues belong to the owner; creating one twice does nothing.
 SELECT pgmq.create($1) WHERE to_regclass('pgmq.q_' || $1) IS NULL;
 
+-- name: bound
+-- What is bound already needs no lock.
+SELECT EXISTS (SELECT FROM events.queues WHERE queue = $1 AND pattern = $2);
+
+-- name: hold_log
+-- While a queue is bound nobody writes events: each is either heard and counted, or neither.
+LOCK TABLE events.log IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: bind_queue
 -- A queue hears the types its subscriber names, from now on.
 WITH noted AS (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from strongroom.core.db import Connection, Database, Record
+from strongroom.core.db import Database, Record
 from strongroom.core.events.log import Event, sql
 from strongroom.errors import NotFound
 
@@ -25,13 +25,16 @@ class Subscriber:
     batch: int = 500
 
 
-async def bind(db: Connection, subscribers: Sequence[Subscriber]) -> None:
+async def bind(owner: Database, subscribers: Sequence[Subscriber]) -> None:
     """Creates the queues and their bindings; done by the owner, after the migrations."""
-    for subscriber in subscribers:
-        await db.execute(sql.create_queue, subscriber.queue)
-        for pattern in subscriber.patterns:
-            await db.execute(sql.bind_queue, subscriber.queue, pattern)
-    await db.execute(sql.grant_queues)
+    async with owner.transaction() as db:
+        for subscriber in subscribers:
+            await db.execute(sql.create_queue, subscriber.queue)
+            for pattern in subscriber.patterns:
+                if not await db.fetchval(sql.bound, subscriber.queue, pattern):
+                    await db.execute(sql.hold_log)
+                    await db.execute(sql.bind_queue, subscriber.queue, pattern)
+        await db.execute(sql.grant_queues)
 
 
 class DeadLetters:

@@ -81,6 +81,8 @@ class Seen:
 
     def line(self) -> str:
         """For a log."""
+        if not self.bets:
+            return f"{self.step} …"
         return (
             f"{self.step}: {self.bets} bets ({self.per_second:.0f}/s), {self.matches} matches, "
             f"{self.paid} settled, {self.queued} queued, {self.replayed} replayed, "

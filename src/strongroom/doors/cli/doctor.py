@@ -23,7 +23,7 @@ from strongroom.core.db.migrate import newest
 from strongroom.core.db.places import Place
 from strongroom.core.events import DeadLetters, depths
 from strongroom.doors.cli.flags import FINE, REFUSED, UNREACHABLE, say, shown, tell
-from strongroom.doors.cli.instance import reached
+from strongroom.doors.cli.reach import reached
 from strongroom.errors import StrongroomError
 from strongroom.settings import Settings
 

@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from strongroom.clock import monotonic
-from strongroom.core.db import Database
-from strongroom.core.db.embedded import (
-    AlreadyRunning,
-    EmbeddedError,
-    EmbeddedPostgres,
-    OtherMajorVersion,
-)
-from strongroom.core.db.migrate import newest
+from strongroom.core.db.embedded import EmbeddedPostgres
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
 from strongroom.doors.cli.client import status_of
-from strongroom.doors.cli.flags import NO_SCHEMA
 from strongroom.doors.cli.processes import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     PATIENCE_S,
+    PROGRAM,
+    RESOLVED,
     Kept,
     how_it_ended,
     rotate,
 )
+from strongroom.doors.cli.reach import (
+    POSTGRES,
+    DatabaseFailed,
+    DataUnusable,
+    make_folder,
+    migrated,
+    place_in,
+    reached,
+    signal_server,
+    started,
+)
 from strongroom.doors.http.server import bound
 from strongroom.errors import Busy, Refused
-from strongroom.main import Strongroom, prepare
 from strongroom.settings import Settings
-
-PROGRAM = (sys.executable, "-P", "-m", "strongroom")
-"""-P: a file of the working folder must not be taken for a module."""
-
-RESOLVED = "STRONGROOM_RESOLVED"
-"""The settings of `up` as its children get them: whatever the file says by then, all run alike."""
 
 READY_S = 60.0
 """A child is ready within two seconds; on a crowded disk it may take many."""
@@ -56,7 +52,6 @@ HURRIED_S = 1.0
 LEFT_PORT_S = 25.0
 """The API of an `up` that was killed frees its port when it has finished what it accepted."""
 
-POSTGRES = "postgres"
 INSTANCE_LOCK = "instance.lock"
 
 
@@ -72,135 +67,8 @@ class AddressUnusable(Refused):
     """The API cannot listen on this address."""
 
 
-class DataUnusable(Refused):
-    """The embedded database cannot be used as it is."""
-
-
-class DatabaseFailed(Busy):
-    """The embedded database does not start."""
-
-
-class SchemaUnknown(Refused):
-    """The database has another schema than this program needs."""
-
-
 class NotReady(Busy):
     """The API did not become ready."""
-
-
-@contextlib.contextmanager
-def _embedded_errors() -> Iterator[None]:
-    try:
-        yield
-    except (AlreadyRunning, OtherMajorVersion) as error:
-        raise DataUnusable(str(error)) from error
-    except EmbeddedError as error:
-        raise DatabaseFailed(str(error)) from error
-
-
-def make_folder(folder: Path) -> None:
-    """The data folder, closed to other users. Root's is passable: its database is another user."""
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-
-
-def _place_in(server: EmbeddedPostgres) -> Place:
-    app, audit, owner = (server.dsn(f"strongroom_{one}") for one in ("app", "audit", "owner"))
-    return Place(app, audit, owner, own_logins=True)
-
-
-async def known_schema(place: Place) -> None:
-    """SchemaUnknown unless the database has the schema that this program was written for."""
-    try:
-        async with Database(place.app, role=place.app_role, pool_size=1) as db:
-            found = await db.revision()
-    except Exception as error:
-        if getattr(error, "sqlstate", None) not in NO_SCHEMA:
-            raise
-        found = None
-    if found != newest():
-        raise SchemaUnknown(
-            f"The database has schema {found or 'none'}, this program needs {newest()}. "
-            "Run `strongroom migrate`."
-        )
-
-
-@contextlib.asynccontextmanager
-async def house_of(settings: Settings, *, new: bool = False) -> AsyncIterator[Strongroom]:
-    """The open house for one command; `new` also makes it where there is none yet."""
-    async with reached(settings, new=new):
-        await known_schema(place_of(settings))
-        async with Strongroom(settings) as house:
-            yield house
-
-
-@contextlib.asynccontextmanager
-async def reached(settings: Settings, *, new: bool = False) -> AsyncIterator[Place]:
-    """Where the database is. When nothing runs on the data folder but a cluster lies there, it is
-    started for as long as this lasts, and migrated with `new`, which also makes one."""
-    noted = announced(settings.data_dir)
-    if settings.database_url or (noted and not noted.get("passing")):
-        yield place_of(settings)
-        return
-    folder = settings.data_dir / POSTGRES
-    if not new and not (folder / "cluster").exists():
-        yield place_of(settings)  # says what there is to do
-        return
-    make_folder(settings.data_dir)
-    server = EmbeddedPostgres(folder)
-    task = asyncio.current_task()
-    assert task is not None
-    # Ended in order by SIGTERM too, or the server would be left behind.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await _start_in_turn(server)
-        place = _place_in(server)
-        announce(settings.data_dir, place, passing=True)
-        if new:
-            await prepare(place)
-        yield place
-    finally:
-        if server.pid is not None:
-            withdraw(settings.data_dir)
-        await asyncio.to_thread(server.stop)
-
-
-async def _started(server: EmbeddedPostgres) -> None:
-    """Starts it in a thread. Cancelled, it still sees the start end: nobody else may stop the
-    server meanwhile."""
-    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
-    with _embedded_errors():
-        try:
-            await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            signal_server(server, signal.SIGINT)
-            await asyncio.gather(thread, return_exceptions=True)
-            raise
-
-
-def signal_server(server: EmbeddedPostgres | None, number: signal.Signals) -> None:
-    """Nothing when it does not run."""
-    pid = server.pid if server else None
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-async def _start_in_turn(server: EmbeddedPostgres) -> None:
-    """Another command may have started it for itself just now: its turn ends soon."""
-    patience = monotonic() + PATIENCE_S
-    while True:
-        try:
-            await _started(server)
-            return
-        except DataUnusable as error:
-            if not isinstance(error.__cause__, AlreadyRunning) or monotonic() > patience:
-                raise
-            noted = announced(server.folder.parent)
-            if noted and not noted.get("passing"):
-                raise
-            await asyncio.sleep(LOOK_S)
 
 
 class Instance:
@@ -257,7 +125,7 @@ class Instance:
         else:
             self._server = EmbeddedPostgres(settings.data_dir / POSTGRES)
             await self._start_server(self._server)
-            self._place = _place_in(self._server)
+            self._place = place_in(self._server)
         await migrated(self._place)
         if self.stopping.is_set():
             return
@@ -270,7 +138,7 @@ class Instance:
     async def _start_server(self, server: EmbeddedPostgres) -> None:
         self._starting = True
         try:
-            await _started(server)
+            await started(server)
         finally:
             self._starting = False
 
@@ -361,9 +229,9 @@ class Instance:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             self._say("the database is back")
-            if self._place != _place_in(server):
+            if self._place != place_in(server):
                 # Its socket had to move: who was told the old place is started anew.
-                self._place = _place_in(server)
+                self._place = place_in(server)
                 self._announce()
                 for child in self.children:
                     child.signal(signal.SIGTERM)
@@ -440,9 +308,4 @@ def listening_on(host: str, port: int) -> socket.socket:
         ) from error
 
 
-async def migrated(place: Place) -> tuple[str | None, str]:
-    """Migrates and binds the queues; DatabaseDown when nobody answers. The revision (before,
-    after)."""
-    async with Database(place.owner, pool_size=1) as owner:
-        await owner.revision()
-    return await prepare(place)
+__all__ = ["Instance", "reached"]

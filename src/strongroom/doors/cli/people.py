@@ -68,7 +68,7 @@ def create_users(
 
 
 async def _create(settings: Settings, count: int, fund: int, role: Role) -> list[tuple[UUID, str]]:
-    from strongroom.doors.cli.instance import house_of
+    from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings, new=True) as house:
         made = await house.identity.create_users(count, role.value)
@@ -104,7 +104,7 @@ def create_key(
     """Creates an API key and prints its secret, which is shown only once."""
 
     async def create(settings: Settings) -> tuple[UUID, str]:
-        from strongroom.doors.cli.instance import house_of
+        from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
             return await house.identity.create_api_key(name, role.value)
@@ -125,7 +125,7 @@ def revoke_key(
     """Revokes an API key, at once and on every process."""
 
     async def revoke(settings: Settings) -> None:
-        from strongroom.doors.cli.instance import house_of
+        from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
             await house.identity.revoke_api_key(key_id)

@@ -6,11 +6,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.clock import monotonic
+
+PROGRAM = (sys.executable, "-P", "-m", "strongroom")
+"""-P: a file of the working folder must not be taken for a module."""
+
+RESOLVED = "STRONGROOM_RESOLVED"
+"""The settings of `up` as its children get them: whatever the file says by then, all run alike."""
 
 FIRST_PAUSE_S = 0.1
 """A process that was killed is back almost at once …"""

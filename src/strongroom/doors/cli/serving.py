@@ -118,12 +118,12 @@ def serve(
     _end_by_signal()
     settings = _settings(parent_fd, name, port=port, host=host, data_dir=data_dir)
     from strongroom.core.db.places import place_of
-    from strongroom.doors.cli.instance import known_schema, listening_on
+    from strongroom.doors.cli.instance import listening_on
+    from strongroom.doors.cli.reach import known_schema, unopened
     from strongroom.doors.http import server
-    from strongroom.main import Strongroom
 
     asyncio.run(known_schema(place_of(settings)))
-    house = Strongroom(settings)
+    house = unopened(settings)
     listening = (
         socket.socket(fileno=fd) if fd is not None else listening_on(settings.host, settings.port)
     )
@@ -153,11 +153,10 @@ def worker(
 
 async def _work(settings: Settings, as_json: bool, *, quiet: bool) -> None:
     from strongroom.core.db.places import place_of
-    from strongroom.doors.cli.instance import known_schema
-    from strongroom.main import Strongroom
+    from strongroom.doors.cli.reach import known_schema, unopened
 
     await known_schema(place_of(settings))
-    async with Strongroom(settings) as house:
+    async with unopened(settings) as house:
         works = house.worker()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -187,8 +186,7 @@ def _settings(parent_fd: int | None, name: str, **flags: object) -> Settings:
         settings = settings_of(**flags)
         logs.begin(settings.log_level, process=name)
         return settings
-    from strongroom.doors.cli.instance import RESOLVED
-    from strongroom.doors.cli.processes import end_with_parent
+    from strongroom.doors.cli.processes import RESOLVED, end_with_parent
     from strongroom.settings import Settings
 
     end_with_parent(parent_fd)

@@ -47,7 +47,7 @@ def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 async def _migrate(settings: Settings) -> tuple[str | None, str]:
-    from strongroom.doors.cli.instance import migrated, reached
+    from strongroom.doors.cli.reach import migrated, reached
 
     async with reached(settings, new=True) as place:
         return await migrated(place)
@@ -70,7 +70,7 @@ async def _reconcile(settings: Settings) -> Report:
     from rich.progress import Progress
 
     from strongroom.core.audit import RecordReconciliation
-    from strongroom.doors.cli.instance import house_of
+    from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings) as house:
         with Progress(console=aside, transient=True) as bar:
@@ -135,7 +135,7 @@ def list_dead(
 
 async def _dead(settings: Settings, queue: str | None, limit: int) -> list[dict[str, Any]]:
     from strongroom.core.events import DeadLetters
-    from strongroom.doors.cli.instance import house_of
+    from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings) as house:
         rows = await DeadLetters(house.database).list(queue, limit)
@@ -173,7 +173,7 @@ def _end_dead(
 ) -> None:
     async def end() -> list[StrongroomError]:
         from strongroom.core.events import DeadLetters
-        from strongroom.doors.cli.instance import house_of
+        from strongroom.doors.cli.reach import house_of
 
         refused: list[StrongroomError] = []
         async with house_of(settings) as house:
@@ -205,7 +205,7 @@ def verify_draws(
     """Computes every draw of a coinflip round again from its published seed."""
 
     async def check(settings: Settings) -> tuple[int, list[UUID] | None]:
-        from strongroom.doors.cli.instance import house_of
+        from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
             return await house.betting.check_draws(round_id)
@@ -234,7 +234,7 @@ def reverse_transfer(
 
     async def reverse(settings: Settings) -> Any:
         from strongroom.apps.wallets import ReverseTransfer
-        from strongroom.doors.cli.instance import house_of
+        from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
             return await house.run(ReverseTransfer(transfer_id, reason), principal=PRINCIPAL)

@@ -13,6 +13,7 @@ from strongroom.core.commands import Command, Executor, Ticket
 from strongroom.core.db import Connection, Database, DatabaseDown
 from strongroom.core.events import NOTIFY_CHANNEL, Message, Subscriber, Transport
 from strongroom.core.events.subscribers import LEASE_S
+from strongroom.doors.worker.upkeep import UPKEEP_S, Upkeep
 from strongroom.errors import Busy
 from strongroom.main import SUBSCRIBERS, Strongroom
 
@@ -45,11 +46,13 @@ class Worker:
         chores: Sequence[Chore] = (),
         *,
         max_attempts: int = 8,
+        upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._db, self._executor, self._transport = database, executor, transport
         self._subscribers = {subscriber.queue: subscriber for subscriber in subscribers}
         self._chores = chores
         self._max_attempts = max_attempts
+        self._upkeep = upkeep
         self._wake = {queue: asyncio.Event() for queue in self._subscribers}
         self._stopping = asyncio.Event()
         self.done = 0
@@ -61,7 +64,9 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 for queue in self._subscribers:
                     tasks.create_task(self._forever(queue))
-                tasks.create_task(self._chores_forever())
+                tasks.create_task(self._forever_every(CHORE_S, self.chores_once))
+                if self._upkeep:
+                    tasks.create_task(self._forever_every(UPKEEP_S, self._upkeep))
         finally:
             await listener.stop()
 
@@ -176,16 +181,16 @@ class Worker:
                 jittered = max(1, round(delay * random.uniform(0.5, 1)))
                 await self._transport.postpone(queue, [message.id], jittered)
 
-    async def _chores_forever(self) -> None:
+    async def _forever_every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         while not self._stopping.is_set():
             try:
-                await self.chores_once()
+                await act()
             except DatabaseDown:
-                log.warning("database down", chores=len(self._chores))
+                log.warning("database down", chore=getattr(act, "__name__", "?"))
             except Exception:
                 log.exception("chore failed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), CHORE_S)
+                await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def chores_once(self) -> int:
         """Runs what the clock has made due; how many commands that were."""
@@ -209,4 +214,5 @@ def worker_of(house: Strongroom) -> Worker:
         SUBSCRIBERS,
         house.chores,
         max_attempts=house.settings.max_attempts,
+        upkeep=Upkeep(house).once,
     )

@@ -1,0 +1,176 @@
+"""Reaching the database of an instance, or starting it for as long as one command lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from strongroom.clock import monotonic
+from strongroom.core.db import Database
+from strongroom.core.db.embedded import (
+    AlreadyRunning,
+    EmbeddedError,
+    EmbeddedPostgres,
+    OtherMajorVersion,
+)
+from strongroom.core.db.migrate import newest
+from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
+from strongroom.doors.cli.flags import NO_SCHEMA
+from strongroom.errors import Busy, Refused
+from strongroom.main import Strongroom, prepare
+from strongroom.settings import Settings
+
+POSTGRES = "postgres"
+
+LOOK_S = 0.1
+TURN_S = 25.0
+"""How long another command may keep the database that it has started for itself."""
+
+
+class DataUnusable(Refused):
+    """The embedded database cannot be used as it is."""
+
+
+class DatabaseFailed(Busy):
+    """The embedded database does not start."""
+
+
+class SchemaUnknown(Refused):
+    """The database has another schema than this program needs."""
+
+
+@contextlib.contextmanager
+def _embedded_errors() -> Iterator[None]:
+    try:
+        yield
+    except (AlreadyRunning, OtherMajorVersion) as error:
+        raise DataUnusable(str(error)) from error
+    except EmbeddedError as error:
+        raise DatabaseFailed(str(error)) from error
+
+
+def make_folder(folder: Path) -> None:
+    """The data folder, closed to other users. Root's is passable: its database is another user."""
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+def place_in(server: EmbeddedPostgres) -> Place:
+    app, audit, owner = (server.dsn(f"strongroom_{one}") for one in ("app", "audit", "owner"))
+    return Place(app, audit, owner, own_logins=True)
+
+
+async def known_schema(place: Place) -> None:
+    """SchemaUnknown unless the database has the schema that this program was written for."""
+    try:
+        async with Database(place.app, role=place.app_role, pool_size=1) as db:
+            found = await db.revision()
+    except Exception as error:
+        if getattr(error, "sqlstate", None) not in NO_SCHEMA:
+            raise
+        found = None
+    if found != newest():
+        raise SchemaUnknown(
+            f"The database has schema {found or 'none'}, this program needs {newest()}. "
+            "Run `strongroom migrate`."
+        )
+
+
+@contextlib.asynccontextmanager
+async def house_of(settings: Settings, *, new: bool = False) -> AsyncIterator[Strongroom]:
+    """The open house for one command; `new` also makes it where there is none yet."""
+    async with reached(settings, new=new):
+        await known_schema(place_of(settings))
+        async with unopened(settings) as house:
+            yield house
+
+
+def unopened(settings: Settings) -> Strongroom:
+    """The house of these settings; DataUnusable when a file in the data folder is damaged."""
+    try:
+        return Strongroom(settings)
+    except ValueError as error:
+        raise DataUnusable(f"{error}. Put that file back from a backup.") from error
+
+
+@contextlib.asynccontextmanager
+async def reached(settings: Settings, *, new: bool = False) -> AsyncIterator[Place]:
+    """Where the database is. When nothing runs on the data folder but a cluster lies there, it is
+    started for as long as this lasts, and migrated with `new`, which also makes one."""
+    noted = announced(settings.data_dir)
+    if settings.database_url or (noted and not noted.get("passing")):
+        yield place_of(settings)
+        return
+    folder = settings.data_dir / POSTGRES
+    if not new and not (folder / "cluster").exists():
+        yield place_of(settings)  # says what there is to do
+        return
+    make_folder(settings.data_dir)
+    server = EmbeddedPostgres(folder)
+    task = asyncio.current_task()
+    assert task is not None
+    # Ended in order by SIGTERM too, or the server would be left behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    noted_here = False
+    try:
+        await _start_in_turn(server)
+        place = place_in(server)
+        announce(settings.data_dir, place, passing=True)
+        noted_here = True
+        if new:
+            await prepare(place)
+        yield place
+    finally:
+        if noted_here:
+            withdraw(settings.data_dir)
+        await asyncio.to_thread(server.stop)
+
+
+async def started(server: EmbeddedPostgres) -> None:
+    """Starts it in a thread. Cancelled, it still sees the start end: nobody else may stop the
+    server meanwhile."""
+    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
+    with _embedded_errors():
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            signal_server(server, signal.SIGINT)
+            await asyncio.gather(thread, return_exceptions=True)
+            raise
+
+
+def signal_server(server: EmbeddedPostgres | None, number: signal.Signals) -> None:
+    """Nothing when it does not run."""
+    pid = server.pid if server else None
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _start_in_turn(server: EmbeddedPostgres) -> None:
+    """Another command may have started it for itself just now: its turn ends soon."""
+    patience = monotonic() + TURN_S
+    while True:
+        try:
+            await started(server)
+            return
+        except DataUnusable as error:
+            if not isinstance(error.__cause__, AlreadyRunning) or monotonic() > patience:
+                raise
+            noted = announced(server.folder.parent)
+            if noted and not noted.get("passing"):
+                raise
+            await asyncio.sleep(LOOK_S)
+
+
+async def migrated(place: Place) -> tuple[str | None, str]:
+    """Migrates and binds the queues; DatabaseDown when nobody answers. The revision (before,
+    after)."""
+    async with Database(place.owner, pool_size=1) as owner:
+        await owner.revision()
+    return await prepare(place)

@@ -1,0 +1,313 @@
+"""Good requests for every route that writes, and all that can be spoilt about them.
+
+The routes come from the program's own table, and a good request for each is made from its body's
+type; a new route is therefore under these tests from its first day, without a line here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from msgspec import inspect
+
+from end_to_end._client import Answer, Client
+from end_to_end._house import TOKEN_SECRET, House, Person, new_house
+from serving import Clones, Server
+from strongroom.doors.http.app import ROUTES
+from strongroom.doors.http.routing import Route
+from strongroom.money import MAX_AMOUNT
+
+WRITES = [route for route in ROUTES if route.method != "GET"]
+WITH_BODY = [route for route in WRITES if route.body]
+WITH_FIELDS = [route for route in WITH_BODY if not route.steps]
+WITH_TOKEN = [route for route in WRITES if route.role != "anyone"]
+
+QUICK_S = 2.0
+"""The promise is 500 ms; a busy machine gets the rest, a hang does not."""
+
+WHAT_COUNTS = """
+SELECT (SELECT count(*) FROM ledger.entries), (SELECT sum(balance_after) FROM ledger.entries),
+    (SELECT count(*) FROM ledger.transfers), (SELECT count(*) FROM ledger.accounts),
+    (SELECT sum(abs(balance)) FROM ledger.accounts), (SELECT count(*) FROM commands.answers),
+    (SELECT count(*) FROM events.log), (SELECT count(*) FROM identity.users),
+    (SELECT count(*) FROM identity.sessions WHERE revoked_at IS NULL),
+    (SELECT count(*) FROM betting.rounds), (SELECT sum(staked_a + staked_b) FROM betting.rounds),
+    (SELECT count(*) FROM betting.rounds WHERE status = 'OPEN'),
+    (SELECT count(*) FROM betting.bets), (SELECT sum(matched + refunded) FROM betting.bets),
+    (SELECT count(*) FROM audit.reconciliations), (SELECT count(*) FROM audit.switches WHERE paused)
+"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A house in which every good request would do something."""
+
+    house: House
+    operator: Person
+    user: Person
+    other: Person
+    round_id: str
+    bet_id: str
+    foreign_bet_id: str
+    refresh_token: str
+
+
+@pytest.fixture(scope="module")
+def scene(
+    server: Server, clones: Clones, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("bad_input")
+    with new_house(server, clones, folder, rate_limits="off") as house:
+        house.start_api()
+        (operator,), (user, other) = house.people(1, "operator"), house.people(2)
+        with house.client() as client:
+            for person in (user, other):
+                path = f"/api/wallets/{person.id}/deposits"
+                assert client.post(path, {"amount": 10**9}, operator.token).status == 201
+            body = {"name": "Open", "kind": "oracle"}
+            round_id = client.post("/api/rounds", body, operator.token).json["roundId"]
+            bet = {"roundId": round_id, "side": "A", "amount": 100}
+            mine, theirs = (
+                client.post("/api/bets", bet, person.token).json["betId"]
+                for person in (user, other)
+            )
+            said = {"email": "ann@example.com", "password": "correct horse battery"}
+            assert client.post("/api/auth/register", {**said, "fullName": "Ann"}).status == 201
+            tokens = client.post("/api/auth/login", said).json
+        refresh = tokens["refreshToken"]
+        yield Scene(house, operator, user, other, round_id, mine, theirs, refresh)
+
+
+@pytest.fixture
+def client(scene: Scene) -> Iterator[Client]:
+    with scene.house.client() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _nothing_changes(scene: Scene) -> Iterator[None]:
+    """Around every test: the same rows and sums, a process that lives and saw no bug."""
+    before = scene.house.rows(WHAT_COUNTS)
+    bugs = scene.house.apis[0].bugs()
+    yield
+    assert scene.house.rows(WHAT_COUNTS) == before
+    assert scene.house.apis[0].alive and scene.house.apis[0].ready()
+    assert scene.house.apis[0].bugs() == bugs
+
+
+# A good request, made from the type of the body ------------------------------------------------
+
+
+def named(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def good_path(scene: Scene, route: Route) -> str:
+    of_kind = {"rounds": scene.round_id, "bets": scene.bet_id, "wallets": str(scene.user.id)}
+    id = of_kind.get(route.path.split("/")[2], str(uuid4()))
+    return re.sub(r"\{\w+\}", id, route.path)
+
+
+def good_value(scene: Scene, name: str, kind: inspect.Type) -> Any:
+    match kind:
+        case inspect.UnionType(types=types):
+            first = next(t for t in types if type(t) is not inspect.NoneType)
+            return good_value(scene, name, first)
+        case inspect.IntType(ge=least):
+            return least or 1
+        case inspect.UUIDType():
+            ids = {"roundId": scene.round_id, "to": str(scene.other.id)}
+            return ids.get(name, str(scene.user.id))
+        case inspect.LiteralType(values=values):
+            return values[0]
+        case inspect.DateTimeType():
+            return "2100-01-01T00:00:00Z"
+        case inspect.ListType(item_type=of):
+            return [good_value(scene, name, of)]
+        case inspect.StructType():
+            return good_body(scene, kind)
+        case inspect.StrType():
+            return {"email": "new@example.com", "refreshToken": "rt_unknown"}.get(name, "good-text")
+    raise AssertionError(f"no good value is known for {name}: {kind}")
+
+
+def good_body(scene: Scene, kind: inspect.StructType) -> dict[str, Any]:
+    return {f.encode_name: good_value(scene, f.encode_name, f.type) for f in kind.fields}
+
+
+def struct_of(route: Route) -> inspect.StructType:
+    found = inspect.type_info(route.body)
+    assert isinstance(found, inspect.StructType)
+    return found
+
+
+def token_of(scene: Scene, route: Route) -> str | None:
+    """Whom the route is for, with a token that would do."""
+    if route.path == "/api/auth/logout":
+        return scene.other.token  # whom nothing else here needs
+    people = {"operator": scene.operator, "user": scene.user}
+    return people[route.role].token if route.role != "anyone" else None
+
+
+def headers_of(scene: Scene, route: Route) -> list[tuple[str, str]]:
+    token = token_of(scene, route)
+    headers = [("Content-Type", "application/json"), ("Idempotency-Key", uuid4().hex)]
+    return headers + ([("Authorization", f"Bearer {token}")] if token else [])
+
+
+@dataclass
+class Wrong:
+    """Collects what was not refused as it should be, so that one run shows all of it."""
+
+    found: list[str]
+
+    def check(self, what: str, answer: Answer, statuses: tuple[int, ...], began: float) -> None:
+        took = time.monotonic() - began
+        try:
+            answer.problem  # noqa: B018  # asserts its form
+            as_problem = True
+        except (AssertionError, ValueError):
+            as_problem = False
+        if answer.status not in statuses or not as_problem or took > QUICK_S:
+            said = f"{answer.status} in {took:.2f} s {answer.body[:200]!r}"
+            self.found.append(f"{what[:120]}: {said}")
+
+    def assert_none(self) -> None:
+        assert not self.found, "\n".join(self.found)
+
+
+@pytest.fixture
+def wrong() -> Iterator[Wrong]:
+    wrong = Wrong([])
+    yield wrong
+    wrong.assert_none()
+
+
+def send(client: Client, scene: Scene, route: Route, body: bytes, path: str = "") -> Answer:
+    path = path or good_path(scene, route)
+    return client.send(route.method, path, headers_of(scene, route), body)
+
+
+# What a field must not take ---------------------------------------------------------------------
+
+BAD_NUMBERS = [
+    "-1", "1.5", "1.0", "1e3", "1E0", "1e400", "-1e400", '"100"', '""', "true", "null", "[1]", "{}",
+    str(2**63), str(2**64 + 1), str(-(2**63) - 1), str(MAX_AMOUNT + 1),
+    "1" + "0" * 1000, "9" * 5000,
+]  # fmt: skip
+BAD_IDS = [
+    "null", "1", '""', '"no-id"', '"\' OR 1=1--"', '"../../etc/passwd"', '"%00"',
+    f'"{"a" * 10_000}"', '"00000000-0000-0000-0000-00000000000"', '"\\u0000"', "{}",
+    '"{00000000-0000-0000-0000-000000000000"', '"g0000000-0000-0000-0000-000000000000"',
+]  # fmt: skip
+BAD_TEXTS = [
+    "1", "true", "[]", '""', '"a\\u0000b"', '"a\\nb"', '"a\\r\\nX: y"', '"\\u001b[2J"',
+    '"\\ud800"', '"\\udfff\\ud800"', '"a\\u202eb"', '"\\u2066x"', f'"{"x" * 60_000}"',
+]  # fmt: skip
+BAD_TIMES = [
+    "1", '""', '"soon"', '"0000-01-01T00:00:00Z"', '"10000-01-01T00:00:00Z"',
+    '"2100-01-01T00:00:00"', '"2100-01-01"', '"2100-02-30T00:00:00Z"', '"2100-01-01T25:00:00Z"',
+    '"2000-01-01T00:00:00Z"', '"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-14:00"',
+    '"9999-12-31T23:59:59.9999999Z"',
+]  # fmt: skip
+BAD_CHOICES = ["null", "1", '""', '"C"', '"a"', '"A "', '"\' OR 1=1--"', "[]", '"\\u0000"']
+
+
+def bad_values(kind: inspect.Type) -> list[str]:
+    """What a field of this type must not take, as JSON."""
+    match kind:
+        case inspect.UnionType(types=types):
+            there = [t for t in types if type(t) is not inspect.NoneType]
+            return [value for t in there for value in bad_values(t) if value != "null"]
+        case inspect.IntType(ge=least):
+            return BAD_NUMBERS + (["0", "-0"] if least else [])
+        case inspect.UUIDType():
+            return BAD_IDS
+        case inspect.LiteralType():
+            return BAD_CHOICES
+        case inspect.DateTimeType():
+            return BAD_TIMES
+        case inspect.StrType():
+            return BAD_TEXTS
+        case inspect.ListType():
+            return ["null", "{}", "[]", "[null]", "[[]]", "1", '"[]"']
+    raise AssertionError(f"no bad value is known for {kind}")
+
+
+def spoilt(
+    scene: Scene, struct: inspect.StructType, put: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """(what, body) with one field spoilt or missing, nested ones too."""
+    good = good_body(scene, struct)
+
+    def body(name: str, raw: str | None) -> str:
+        pairs = [
+            f"{json.dumps(n)}:{raw if n == name else json.dumps(v)}"
+            for n, v in good.items()
+            if n != name or raw is not None
+        ]
+        return put("{" + ",".join(pairs) + "}")
+
+    for field in struct.fields:
+        name = field.encode_name
+        if field.required:
+            yield f"{name} is missing", body(name, None)
+        for value in bad_values(field.type):
+            yield f"{name} is {value}", body(name, value)
+        if isinstance(field.type, inspect.ListType):
+            inner = field.type.item_type
+            if isinstance(inner, inspect.StructType):
+                yield from spoilt(scene, inner, lambda raw, n=name: body(n, f"[{raw}]"))  # type: ignore[misc]
+            else:
+                for value in bad_values(inner):
+                    yield f"{name} holds {value}", body(name, f"[{value}]")
+
+
+def bad_tokens(scene: Scene) -> dict[str, str | None]:
+    """One thing wrong in each."""
+    now = int(datetime.now(UTC).timestamp())
+    good = jwt.decode(scene.operator.token, options={"verify_signature": False})
+
+    def signed(secret: str = TOKEN_SECRET, algorithm: str = "HS256", **changed: Any) -> str:
+        claims = {k: v for k, v in {**good, **changed}.items() if v is not ...}
+        return jwt.encode(claims, secret, algorithm)
+
+    head, body, signature = scene.operator.token.split(".")
+    none = jwt.encode(good, None, "none")
+    return {
+        "none": None,
+        "empty": "Bearer ",
+        "no scheme": scene.operator.token,
+        "another scheme": f"Basic {scene.operator.token}",
+        "expired": f"Bearer {signed(iat=now - 900, nbf=now - 900, exp=now - 60)}",
+        "not yet valid": f"Bearer {signed(nbf=now + 3600)}",
+        "valid for ever": f"Bearer {signed(exp=now + 10**9)}",
+        "another key": f"Bearer {signed('another-key-of-thirty-two-characters')}",
+        "another algorithm": f"Bearer {signed(algorithm='HS512')}",
+        "alg none": f"Bearer {none}",
+        "alg none with a signature": f"Bearer {none}{signature}",
+        "no signature": f"Bearer {head}.{body}.",
+        "another audience": f"Bearer {signed(aud='somebody-else')}",
+        "several audiences": f"Bearer {signed(aud=['strongroom-api', 'x'])}",
+        "another issuer": f"Bearer {signed(iss='somebody-else')}",
+        "another type": f"Bearer {signed(typ='refresh')}",
+        "an unknown role": f"Bearer {signed(role='root')}",
+        "no id of its own": f"Bearer {signed(jti=...)}",
+        "no session": f"Bearer {signed(sid=...)}",
+        "no end": f"Bearer {signed(exp=...)}",
+        "an end in words": f"Bearer {signed(sub=' ')}",
+        "a refresh token": f"Bearer {scene.refresh_token}",
+        "an unknown API key": "Bearer sk_unknown",
+        "garbage": "Bearer ☃".encode().decode("latin-1"),
+        "10 kB": f"Bearer {'a' * 10_000}",
+        "dots": "Bearer ....",
+    }

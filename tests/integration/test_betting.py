@@ -1,0 +1,928 @@
+"""Betting, rule by rule: rounds, bets, matching, refunds, results, draws, settlement."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from msgspec import UNSET
+
+from playing import (
+    Houses,
+    People,
+    assert_clean,
+    balances,
+    bet,
+    code_of,
+    codes_of,
+    come_back,
+    drained,
+    end_round,
+    house_balances,
+    new_round,
+    ticket,
+)
+from strongroom.apps.betting import (
+    CancelBet,
+    CloseRound,
+    CreateRound,
+    PlaceBet,
+    RecordResult,
+    VoidRound,
+    bets,
+    commands_due,
+    flow,
+    rounds,
+    settlement,
+)
+from strongroom.apps.betting.bets import RefundRound
+from strongroom.apps.betting.rows import BetSeen
+from strongroom.apps.betting.settlement import MatchRound, SettleMatches
+from strongroom.clock import now
+from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
+from strongroom.core.db import Database
+from strongroom.core.events import Event
+from strongroom.doors.worker import Worker
+from strongroom.ids import uuid7
+from strongroom.main import SUBSCRIBERS, Strongroom
+
+EVENTS = (
+    "SELECT type FROM events.log WHERE payload::text LIKE '%' || $1::text || '%' ORDER BY position"
+)
+NEARLY_FULL = "UPDATE betting.rounds SET staked_a = 9223372036854775800 WHERE id = $1"
+
+
+async def seen(house: Strongroom, user: UUID, bet_id: UUID) -> tuple[str, int, int, int]:
+    """(status, matched, refunded, payout) of a bet."""
+    shown = await house.betting.bet(user, bet_id)
+    return shown.status, shown.matched, shown.refunded, shown.payout
+
+
+async def status(house: Strongroom, round: UUID) -> str:
+    return (await house.betting.round(round)).status
+
+
+# Placing ------------------------------------------------------------------------------------------
+
+
+async def test_a_bet_holds_its_stake_before_any_match(house: Strongroom, people: People) -> None:
+    [ann] = await people(1, funds=100)
+    round = await new_round(house)
+    placed = await house.run(PlaceBet(ann, round, "A", 30))
+    assert (placed.status, placed.balance) == ("PENDING", 70)
+    assert await balances(house, [ann]) == [(70, 30)]
+    assert await seen(house, ann, placed.bet_id) == ("PENDING", 0, 0, 0)
+    await assert_clean(house)
+
+
+async def test_a_bet_of_everything_is_taken_and_one_more_is_not(
+    house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 100)
+    assert await code_of(house.run(PlaceBet(ann, round, "B", 1))) == "insufficient_funds"
+    assert await balances(house, [ann]) == [(0, 100)]
+
+
+async def test_a_refused_bet_leaves_no_trace_in_the_round(
+    house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1, funds=10)
+    round = await new_round(house)
+    assert await code_of(house.run(PlaceBet(ann, round, "A", 11))) == "insufficient_funds"
+    shown = await house.betting.round(round)
+    assert (shown.staked_a, shown.staked_b) == (0, 0)
+    await assert_clean(house)
+
+
+async def test_bets_on_what_is_not_there_are_not_found(house: Strongroom, people: People) -> None:
+    [ann] = await people(1)
+    round = await new_round(house)
+    calls = [house.run(PlaceBet(ann, uuid7(), "A", 1)), house.run(PlaceBet(uuid7(), round, "A", 1))]
+    assert await codes_of(calls) == ["not_found"] * 2
+
+
+async def test_a_closed_round_refuses_before_it_looks_at_funds(
+    house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1, funds=10)
+    round = await new_round(house)
+    await house.run(CloseRound(round))
+    calls = [house.run(PlaceBet(ann, round, "A", amount)) for amount in (5, 50)]
+    assert await codes_of(calls) == ["round_closed"] * 2
+
+
+async def test_after_closes_at_bets_are_refused_at_once_and_the_chore_closes(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    made = await house.run(CreateRound("x", "oracle", closes_at=now().replace(year=2999)))
+    round = made.round_id
+    accepted = await bet(house, round, ann, "A", 10)
+    await owner.fetch(
+        "UPDATE betting.rounds SET closes_at = clock_timestamp() WHERE id = $1", round
+    )
+    assert await code_of(house.run(PlaceBet(bob, round, "B", 10))) == "round_closed"
+    assert await status(house, round) == "OPEN"
+    await drained(house)
+    assert await status(house, round) == "CLOSED"
+    assert await seen(house, ann, accepted) == ("REFUNDED", 0, 10, 0)
+    await assert_clean(house)
+
+
+async def test_a_round_that_would_close_in_the_past_is_invalid(house: Strongroom) -> None:
+    late = CreateRound("x", "oracle", closes_at=now().replace(year=1999))
+    assert await code_of(house.run(late)) == "invalid"
+
+
+async def test_stakes_of_both_sides_are_counted_refunds_included(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    one = await bet(house, round, ann, "A", 10)
+    await bet(house, round, ann, "A", 5)
+    await bet(house, round, bob, "B", 7)
+    await house.run(CancelBet(ann, one))
+    await drained(house)
+    shown = await house.betting.round(round)
+    assert (shown.staked_a, shown.staked_b, shown.matched) == (15, 7, 5)
+
+
+async def test_a_round_whose_stakes_would_not_fit_refuses_the_bet(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    round, other = await new_round(house), await new_round(house)
+    await owner.fetch(NEARLY_FULL, round)
+    calls = [house.run(PlaceBet(ann, round, "A", 10)), house.run(PlaceBet(bob, other, "A", 10))]
+    first, second = await codes_of(calls)
+    assert (first is not None, second) == (True, None)
+
+
+# Matching -----------------------------------------------------------------------------------------
+
+
+async def test_equal_bets_of_two_users_match_wholly(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    one, two = await bet(house, round, ann, "A", 60), await bet(house, round, bob, "B", 60)
+    await drained(house)
+    assert await seen(house, ann, one) == await seen(house, bob, two) == ("MATCHED", 60, 0, 0)
+    mine, yours = await house.betting.bet(ann, one), await house.betting.bet(bob, two)
+    assert mine.matches == yours.matches
+    assert isinstance(mine.matches, list)
+    assert [(m.amount, m.winner) for m in mine.matches] == [(60, UNSET)]
+    assert (await house.betting.round(round)).matched == 60
+    await assert_clean(house)
+
+
+async def test_the_first_to_come_is_the_first_to_be_met(house: Strongroom, people: People) -> None:
+    ann, bob, cem, dao = await people(4)
+    round = await new_round(house)
+    early = await bet(house, round, ann, "A", 50)
+    late = await bet(house, round, bob, "A", 50)
+    taker = await bet(house, round, cem, "B", 70)
+    await drained(house)
+    assert await seen(house, ann, early) == ("MATCHED", 50, 0, 0)
+    assert await seen(house, bob, late) == ("PENDING", 20, 0, 0)
+    assert await seen(house, cem, taker) == ("MATCHED", 70, 0, 0)
+    last = await bet(house, round, dao, "B", 100)
+    await drained(house)
+    assert await seen(house, bob, late) == ("MATCHED", 50, 0, 0)
+    assert await seen(house, dao, last) == ("PENDING", 30, 0, 0)
+    await assert_clean(house)
+
+
+async def test_nobody_is_matched_with_himself(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    own_a = await bet(house, round, ann, "A", 10)
+    own_b = await bet(house, round, ann, "B", 10)
+    await drained(house)
+    assert await seen(house, ann, own_a) == await seen(house, ann, own_b) == ("PENDING", 0, 0, 0)
+    other = await bet(house, round, bob, "B", 10)
+    await drained(house)
+    assert await seen(house, ann, own_a) == await seen(house, bob, other) == ("MATCHED", 10, 0, 0)
+    assert await seen(house, ann, own_b) == ("PENDING", 0, 0, 0)
+    await assert_clean(house)
+
+
+async def test_rounds_do_not_mix(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    one, two = await new_round(house), await new_round(house)
+    mine = await bet(house, one, ann, "A", 10)
+    await bet(house, two, bob, "B", 10)
+    await drained(house)
+    assert await seen(house, ann, mine) == ("PENDING", 0, 0, 0)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matching that loads two waiting and three new bets at a time."""
+    monkeypatch.setattr(settlement, "RESTING", 2)
+    monkeypatch.setattr(settlement, "INCOMING", 3)
+    monkeypatch.setattr(flow, "MatchRound", partial(_small, 2))
+
+
+def _small(page: int, round_id: UUID, wanted: int | None = None) -> MatchRound:
+    return MatchRound(round_id, wanted or page)
+
+
+async def test_matching_goes_on_when_its_pages_are_used_up(
+    house: Strongroom, people: People, small_pages: None
+) -> None:
+    users = await people(20)
+    round = await new_round(house)
+    for user in users[:13]:
+        await bet(house, round, user, "A", 10)
+    for user in users[13:]:
+        await bet(house, round, user, "B", 17)
+    await drained(house)
+    assert (await house.betting.round(round)).matched == 7 * 17
+    await assert_clean(house)
+
+
+async def test_a_user_behind_fifty_own_bets_still_meets_the_other(
+    house: Strongroom, people: People, small_pages: None
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    for _ in range(50):
+        await bet(house, round, ann, "A", 10)
+    theirs = await bet(house, round, bob, "A", 4)
+    await drained(house)
+    mine = await bet(house, round, ann, "B", 10)
+    await drained(house)
+    assert await seen(house, bob, theirs) == ("MATCHED", 4, 0, 0)
+    assert await seen(house, ann, mine) == ("PENDING", 4, 0, 0)
+    await assert_clean(house)
+
+
+async def test_small_and_large_pages_come_to_the_same_matches(
+    house: Strongroom, people: People, monkeypatch: pytest.MonkeyPatch, owner: Database
+) -> None:
+    users = await people(5)
+    plan = [(users[i * 7 % 5], "AB"[i * i % 3 % 2], 1 + i * 5 % 13) for i in range(40)]
+    whole, pieces = await new_round(house), await new_round(house)
+    for user, side, amount in plan:
+        await bet(house, whole, user, side, amount)
+    await drained(house)
+    monkeypatch.setattr(settlement, "RESTING", 2)
+    monkeypatch.setattr(settlement, "INCOMING", 3)
+    monkeypatch.setattr(flow, "MatchRound", partial(_small, 2))
+    for user, side, amount in plan:
+        await bet(house, pieces, user, side, amount)
+    await drained(house)
+    met = """SELECT a.number, b.number, m.amount FROM betting.matches m
+        JOIN betting.bets a ON a.id = m.bet_a JOIN betting.bets b ON b.id = m.bet_b
+        WHERE m.round_id = $1 ORDER BY m.number"""
+    assert await owner.fetch(met, whole) == await owner.fetch(met, pieces)
+    await assert_clean(house)
+
+
+# Cancelling ---------------------------------------------------------------------------------------
+
+
+async def test_a_waiting_bet_can_be_taken_back(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 60)
+    shown = await house.run(CancelBet(ann, mine))
+    assert (shown.status, shown.refunded, shown.matched) == ("REFUNDED", 60, 0)
+    assert await balances(house, [ann]) == [(100, 0)]
+    await bet(house, round, bob, "B", 60)
+    await drained(house)
+    assert await seen(house, ann, mine) == ("REFUNDED", 0, 60, 0)
+    await assert_clean(house)
+
+
+async def test_of_a_partly_matched_bet_only_the_rest_comes_back(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 60)
+    await bet(house, round, bob, "B", 25)
+    await drained(house)
+    shown = await house.run(CancelBet(ann, mine))
+    assert (shown.status, shown.refunded, shown.matched) == ("MATCHED", 35, 25)
+    assert await balances(house, [ann, bob]) == [(75, 25), (75, 25)]
+    await end_round(house, round, "A")
+    assert await seen(house, ann, mine) == ("SETTLED", 25, 35, 50)
+    assert await balances(house, [ann, bob]) == [(125, 0), (75, 0)]
+    await assert_clean(house)
+
+
+async def test_what_is_matched_or_taken_back_cannot_be_cancelled(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    matched = await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 10)
+    await drained(house)
+    waiting = await bet(house, round, ann, "A", 10)
+    await house.run(CancelBet(ann, waiting))
+    for which, state in ((matched, "MATCHED"), (waiting, "REFUNDED")):
+        with pytest.raises(Exception, match=f"The current state is {state}") as refusal:
+            await house.run(CancelBet(ann, which))
+        assert refusal.value.code == "wrong_state"  # type: ignore[attr-defined]
+
+
+async def test_a_bet_cancelled_many_times_at_once_comes_back_once(
+    house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1, funds=100)
+    mine = await bet(house, await new_round(house), ann, "A", 60)
+    calls = [house.run(CancelBet(ann, mine)) for _ in range(10)]
+    assert sorted(map(str, await codes_of(calls))) == ["None"] + ["wrong_state"] * 9
+    assert await balances(house, [ann]) == [(100, 0)]
+    await assert_clean(house)
+
+
+async def test_another_users_bet_is_as_if_it_were_not_there(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2)
+    mine = await bet(house, await new_round(house), ann, "A", 60)
+    calls = [house.run(CancelBet(bob, mine)), house.run(CancelBet(bob, uuid7()))]
+    calls += [house.betting.bet(bob, mine), house.betting.bet(bob, uuid7())]
+    assert await codes_of(calls) == ["not_found"] * 4
+    assert await seen(house, ann, mine) == ("PENDING", 0, 0, 0)
+
+
+async def test_a_closed_round_gives_nothing_back_on_demand(
+    house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 10)
+    await house.run(CloseRound(round))
+    assert await code_of(house.run(CancelBet(ann, mine))) == "round_closed"
+    await drained(house)
+    assert await seen(house, ann, mine) == ("REFUNDED", 0, 10, 0)
+
+
+# Waiting too long ---------------------------------------------------------------------------------
+
+
+def impatient(house: Strongroom, seconds: int = 0) -> Worker:
+    """A worker for whom a bet has waited too long after so many seconds."""
+    chore = partial(commands_due, house.database, seconds)
+    return Worker(house.database, house.executor, house.transport, SUBSCRIBERS, [chore])
+
+
+async def test_a_bet_that_waited_too_long_is_given_back(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 60)
+    await bet(house, round, bob, "B", 25)
+    await drained(house, impatient(house, 3600))
+    assert await seen(house, ann, mine) == ("PENDING", 25, 0, 0)
+    await drained(house, impatient(house))
+    assert await seen(house, ann, mine) == ("MATCHED", 25, 35, 0)
+    assert await status(house, round) == "OPEN"
+    await assert_clean(house)
+
+
+async def test_only_bets_older_than_the_limit_are_given_back(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    old = await bet(house, round, ann, "A", 10)
+    limit = await owner.fetchval("SELECT clock_timestamp()")
+    young = await bet(house, round, bob, "A", 10)
+    await house.run(RefundRound(round, limit))
+    assert await seen(house, ann, old) == ("REFUNDED", 0, 10, 0)
+    assert await seen(house, bob, young) == ("PENDING", 0, 0, 0)
+    await assert_clean(house)
+
+
+async def test_many_waiting_bets_are_given_back_in_chunks(
+    house: Strongroom, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bets, "REFUND_CHUNK", 2)
+    users = await people(3, funds=100)
+    round = await new_round(house)
+    for number in range(7):
+        await bet(house, round, users[number % 3], "A", 5)
+    await drained(house, impatient(house))
+    assert await balances(house, users) == [(100, 0)] * 3
+    await assert_clean(house)
+
+
+# Closing ------------------------------------------------------------------------------------------
+
+
+async def test_what_can_be_matched_at_the_close_is_matched_before_the_rest_comes_back(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine, yours = await bet(house, round, ann, "A", 60), await bet(house, round, bob, "B", 25)
+    shown = await house.run(CloseRound(round))
+    assert shown.status == "CLOSED"
+    await drained(house)
+    assert await seen(house, ann, mine) == ("MATCHED", 25, 35, 0)
+    assert await seen(house, bob, yours) == ("MATCHED", 25, 0, 0)
+    assert await status(house, round) == "CLOSED"
+    await assert_clean(house)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+async def test_the_rest_comes_back_in_chunks_of_any_size(
+    house: Strongroom, people: People, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(bets, "REFUND_CHUNK", chunk)
+    users = await people(6, funds=10)
+    round = await new_round(house)
+    for user in users:
+        await bet(house, round, user, "A", 10)
+    await house.run(CloseRound(round))
+    await drained(house)
+    assert await balances(house, users) == [(10, 0)] * 6
+    await house.run(RecordResult(round, "A"))
+    await drained(house)
+    assert await status(house, round) == "SETTLED"
+    await assert_clean(house)
+
+
+async def test_steps_that_were_taken_or_lead_nowhere_are_refused_with_the_state(
+    house: Strongroom, people: People
+) -> None:
+    round = await new_round(house)
+    assert await code_of(house.run(RecordResult(round, "A"))) == "round_open"
+    await house.run(CloseRound(round))
+    assert await code_of(house.run(CloseRound(round))) == "wrong_state"
+    await house.run(RecordResult(round, "A"))
+    for step in (RecordResult(round, "B"), VoidRound(round), CloseRound(round)):
+        with pytest.raises(Exception, match="The current state is CLOSED"):
+            await house.run(step)
+    await drained(house)
+    assert await status(house, round) == "SETTLED"
+    for step in (RecordResult(round, "B"), VoidRound(round), CloseRound(round)):
+        with pytest.raises(Exception, match="The current state is SETTLED"):
+            await house.run(step)
+
+
+async def test_steps_of_a_round_that_is_not_there_are_not_found(house: Strongroom) -> None:
+    nowhere = uuid7()
+    steps = CloseRound(nowhere), RecordResult(nowhere, "A"), VoidRound(nowhere)
+    calls = [*map(house.run, steps), house.betting.round(nowhere)]
+    assert await codes_of(calls) == ["not_found"] * 4
+
+
+# Results ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("winner", "ends"), [("A", (150, 50)), ("B", (50, 150))])
+async def test_the_winner_gets_both_stakes(
+    house: Strongroom, people: People, winner: str, ends: tuple[int, int]
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine, yours = await bet(house, round, ann, "A", 50), await bet(house, round, bob, "B", 50)
+    await end_round(house, round, winner)
+    assert await balances(house, [ann, bob]) == [(ends[0], 0), (ends[1], 0)]
+    assert await seen(house, ann, mine) == ("SETTLED", 50, 0, 100 if winner == "A" else 0)
+    assert await seen(house, bob, yours) == ("SETTLED", 50, 0, 100 if winner == "B" else 0)
+    assert await status(house, round) == "SETTLED"
+    await assert_clean(house)
+
+
+@pytest.mark.parametrize(
+    ("amount", "fee_bps", "kept"),
+    [
+        (1, 1000, 0),
+        (9, 1000, 0),
+        (10, 1000, 1),
+        (19, 1000, 1),
+        (9_999, 250, 249),
+        (10**15, 1, 10**11),
+    ],
+)
+async def test_the_fee_is_of_the_winnings_and_rounded_down(
+    house: Strongroom, people: People, amount: int, fee_bps: int, kept: int
+) -> None:
+    ann, bob = await people(2, funds=amount)
+    round = await new_round(house, fee_bps=fee_bps)
+    mine = await bet(house, round, ann, "A", amount)
+    await bet(house, round, bob, "B", amount)
+    await end_round(house, round, "A")
+    assert await balances(house, [ann, bob]) == [(2 * amount - kept, 0), (0, 0)]
+    assert await seen(house, ann, mine) == ("SETTLED", amount, 0, 2 * amount - kept)
+    assert (await house_balances(house)).get("house:fees", 0) == kept
+    await assert_clean(house)
+
+
+async def test_a_fee_is_taken_match_by_match(house: Strongroom, people: People) -> None:
+    users = await people(4, funds=100)
+    round = await new_round(house, fee_bps=1000)
+    await bet(house, round, users[0], "A", 27)
+    for user in users[1:]:
+        await bet(house, round, user, "B", 9)
+    await end_round(house, round, "A")
+    assert await balances(house, users[:1]) == [(127, 0)]
+    assert (await house_balances(house)).get("house:fees", 0) == 0
+
+
+async def test_a_result_that_comes_before_the_matching_pays_all_the_same(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob, cem = await people(3, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 50)
+    await bet(house, round, bob, "B", 30)
+    await house.run(CloseRound(round))
+    await house.run(RecordResult(round, "B"))
+    await drained(house)
+    assert await balances(house, [ann, bob, cem]) == [(70, 0), (130, 0), (100, 0)]
+    assert await status(house, round) == "SETTLED"
+    await assert_clean(house)
+
+
+async def test_a_result_void_gives_every_stake_back(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house, fee_bps=1000)
+    mine, yours = await bet(house, round, ann, "A", 60), await bet(house, round, bob, "B", 25)
+    await end_round(house, round, "VOID")
+    assert await balances(house, [ann, bob]) == [(100, 0), (100, 0)]
+    assert await seen(house, ann, mine) == ("REFUNDED", 0, 60, 0)
+    assert await seen(house, bob, yours) == ("REFUNDED", 0, 25, 0)
+    shown = await house.betting.round(round)
+    assert (shown.status, shown.winner, shown.matched) == ("VOIDED", "VOID", 0)
+    await assert_clean(house)
+
+
+async def test_a_round_nobody_bet_on_ends(house: Strongroom) -> None:
+    for winner, ends in (("A", "SETTLED"), ("VOID", "VOIDED")):
+        round = await new_round(house)
+        await end_round(house, round, winner)
+        assert await status(house, round) == ends
+    flip = await new_round(house, kind="coinflip")
+    await house.run(CloseRound(flip))
+    await drained(house)
+    assert await status(house, flip) == "SETTLED"
+    await assert_clean(house)
+
+
+# Calling off --------------------------------------------------------------------------------------
+
+
+# A draw is paid with its match, so a coinflip is called off before anything is matched, or never.
+CALLED_OFF = [
+    ("oracle", "open"),
+    ("oracle", "open and matched"),
+    ("oracle", "closed"),
+    ("oracle", "closed and matched"),
+    ("coinflip", "open"),
+    ("coinflip", "closed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "step"), CALLED_OFF)
+async def test_calling_a_round_off_refunds_every_bet_whole(
+    house: Strongroom, people: People, kind: str, step: str
+) -> None:
+    users = ann, bob, _ = await people(3, funds=100)
+    round = await new_round(house, kind=kind, fee_bps=1000)
+    one = await bet(house, round, ann, "A", 60)
+    two = await bet(house, round, bob, "B", 25)
+    taken_back = await bet(house, round, bob, "B", 5)
+    await house.run(CancelBet(bob, taken_back))
+    if "matched" in step:
+        await drained(house)
+    if "closed" in step:
+        await house.run(CloseRound(round))
+        if "matched" in step:
+            await drained(house)
+    shown = await house.run(VoidRound(round))
+    assert (shown.status, shown.winner) == ("CLOSED", "VOID")
+    assert await code_of(house.run(VoidRound(round))) == "wrong_state"
+    await drained(house)
+    assert await seen(house, ann, one) == ("REFUNDED", 0, 60, 0)
+    assert await seen(house, bob, two) == ("REFUNDED", 0, 25, 0)
+    assert await balances(house, users) == [(100, 0)] * 3
+    assert await status(house, round) == "VOIDED"
+    mine = await house.betting.bet(ann, one)
+    assert mine.matches == []
+    await assert_clean(house)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+async def test_many_matches_are_undone_in_chunks(
+    house: Strongroom, people: People, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(rounds, "CHUNK", chunk)
+    monkeypatch.setattr(bets, "REFUND_CHUNK", chunk)
+    users = await people(6, funds=100)
+    round = await new_round(house)
+    big = await bet(house, round, users[0], "A", 100)
+    for user in users[1:]:
+        await bet(house, round, user, "B", 12)
+    await drained(house)
+    await house.run(VoidRound(round))
+    await drained(house)
+    assert await seen(house, users[0], big) == ("REFUNDED", 0, 100, 0)
+    assert await balances(house, users) == [(100, 0)] * 6
+    assert await status(house, round) == "VOIDED"
+    await assert_clean(house)
+
+
+async def test_a_round_whose_draws_were_paid_is_not_called_off(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house, kind="coinflip")
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 10)
+    await drained(house)
+    assert await code_of(house.run(VoidRound(round))) == "draws_paid"
+    assert await status(house, round) == "OPEN"
+
+
+# Draws --------------------------------------------------------------------------------------------
+
+
+def drawn(seed: str, match_id: UUID) -> str:
+    """The winner as anybody computes it from the published seed."""
+    digest = hmac.new(bytes.fromhex(seed), str(match_id).encode(), hashlib.sha256).hexdigest()
+    return "B" if int(digest, 16) % 2 else "A"
+
+
+async def test_every_draw_can_be_computed_from_the_published_seed(
+    house: Strongroom, people: People
+) -> None:
+    users = await people(8, funds=1000)
+    round = await new_round(house, kind="coinflip", fee_bps=500)
+    placed = [await bet(house, round, user, "AB"[i % 2], 100) for i, user in enumerate(users * 4)]
+    await drained(house)
+    await house.run(CloseRound(round))
+    await drained(house)
+    shown = await house.betting.round(round)
+    assert shown.status == "SETTLED"
+    assert isinstance(shown.seed, str) and len(shown.seed) == 64 == len(shown.seed.lower())
+    assert shown.seed_hash == hashlib.sha256(bytes.fromhex(shown.seed)).hexdigest()
+    assert await house.betting.check_draws(round) == (16, [])
+    winners = set()
+    for user, id in zip(users * 4, placed, strict=True):
+        mine = await house.betting.bet(user, id)
+        assert isinstance(mine.matches, list)
+        [match] = mine.matches
+        assert match.winner == drawn(shown.seed, match.match_id)
+        assert mine.payout == (195 if match.winner == mine.side else 0)
+        winners.add(match.winner)
+    assert winners == {"A", "B"}
+    await assert_clean(house)
+
+
+async def test_a_draw_is_paid_while_the_round_is_open(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house, kind="coinflip")
+    mine = await bet(house, round, ann, "A", 40)
+    await bet(house, round, bob, "B", 40)
+    await drained(house)
+    assert (await seen(house, ann, mine))[0] == "SETTLED"
+    assert sorted(await balances(house, [ann, bob])) == [(60, 0), (140, 0)]
+    assert await status(house, round) == "OPEN"
+    await assert_clean(house)
+
+
+async def test_the_seed_is_secret_until_the_round_is_settled(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    opened = await house.run(CreateRound("flip", "coinflip"))
+    round = opened.round_id
+    assert (len(opened.seed_hash), opened.seed) == (64, UNSET)
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 25)
+    await drained(house)
+    assert (await house.betting.round(round)).seed is UNSET
+    closed = await house.run(CloseRound(round))
+    assert closed.seed is UNSET
+    assert (await house.betting.round(round)).seed is UNSET
+    assert await code_of(house.betting.check_draws(round)) == "not_found"
+    seed = (await owner.fetchval("SELECT seed FROM betting.rounds WHERE id = $1", round)).hex()
+    said = "SELECT count(*) FROM {} WHERE position($1::text in {}) > 0"
+    await drained(house)
+    shown = await house.betting.round(round)
+    assert (shown.seed, shown.seed_hash) == (seed, opened.seed_hash)
+    assert await owner.fetchval(said.format("events.log", "payload::text"), seed) == 0
+    assert (
+        await owner.fetchval(said.format("commands.answers", "encode(body, 'escape')"), seed) == 0
+    )
+
+
+async def test_no_result_is_posted_on_a_coinflip(house: Strongroom) -> None:
+    round = await new_round(house, kind="coinflip")
+    assert await code_of(house.run(RecordResult(round, "A"))) == "round_kind"
+    await house.run(CloseRound(round))
+    assert await code_of(house.run(RecordResult(round, "VOID"))) == "round_kind"
+
+
+async def test_an_altered_draw_is_found(house: Strongroom, people: People, owner: Database) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house, kind="coinflip")
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 10)
+    await house.run(CloseRound(round))
+    await drained(house)
+    match = await owner.fetchval(
+        "UPDATE betting.matches SET winner = CASE winner WHEN 'A' THEN 'B' ELSE 'A' END"
+        "::betting.outcome RETURNING id"
+    )
+    assert await house.betting.check_draws(round) == (1, [match])
+    await owner.fetch("UPDATE betting.rounds SET seed = $1", bytes(32))
+    assert await house.betting.check_draws(round) == (1, None)
+
+
+# Settlement ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("matches", [2, 3, 4, 6, 7])
+async def test_settlement_pays_each_match_once_whatever_the_chunks(
+    house: Strongroom, people: People, monkeypatch: pytest.MonkeyPatch, matches: int
+) -> None:
+    monkeypatch.setattr(rounds, "CHUNK", 3)
+    ann, *others = await people(1 + matches, funds=100)
+    round = await new_round(house, fee_bps=1000)
+    await bet(house, round, ann, "A", 10 * matches)
+    for user in others:
+        await bet(house, round, user, "B", 10)
+    await end_round(house, round, "A")
+    assert await balances(house, [ann]) == [(100 + 9 * matches, 0)]
+    assert await balances(house, others) == [(90, 0)] * matches
+    assert await status(house, round) == "SETTLED"
+    await assert_clean(house)
+
+
+async def test_a_settlement_that_is_asked_for_again_pays_nothing_more(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 10)
+    await end_round(house, round, "A")
+    before = await owner.fetchval("SELECT count(*) FROM ledger.entries")
+    for chunk in (SettleMatches(round, 1, 1), SettleMatches(round, 1, 500)):
+        await house.run(chunk)
+    await house.executor.run([ticket(SettleMatches(round, 1, 1), None) for _ in range(4)])
+    assert await owner.fetchval("SELECT count(*) FROM ledger.entries") == before
+    await assert_clean(house)
+
+
+async def test_chunks_that_overlap_in_one_group_pay_once(house: Strongroom, people: People) -> None:
+    ann, *others = await people(6, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 50)
+    for user in others:
+        await bet(house, round, user, "B", 10)
+    await drained(house)
+    await house.run(CloseRound(round))
+    await drained(house)
+    await house.run(RecordResult(round, "B"))
+    chunks = [SettleMatches(round, 1, 3), SettleMatches(round, 2, 5), SettleMatches(round, 1, 5)]
+    tickets = [ticket(chunk, None) for chunk in chunks]
+    await house.executor.run(tickets)
+    assert all(one.future.exception() is None for one in tickets)
+    await drained(house)
+    assert await balances(house, [ann, *others]) == [(50, 0)] + [(110, 0)] * 5
+    await assert_clean(house)
+
+
+async def test_a_message_about_a_round_that_is_not_there_stops_only_itself(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 10)
+    await drained(house)
+    await house.run(CloseRound(round))
+    await drained(house)
+    nowhere = uuid7()
+    said = {"roundId": str(nowhere), "first": 1, "last": 1}
+    lost = Event(id=uuid7(), type="betting.SettlementDue", key=nowhere, payload=said)
+    async with house.database.transaction() as db:
+        await house.transport.publish(db, [lost])
+    await house.run(RecordResult(round, "A"))
+    await drained(house)
+    assert await balances(house, [ann, bob]) == [(110, 0), (90, 0)]
+
+
+async def test_nothing_is_paid_while_payouts_are_paused(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 50)
+    waiting = await bet(house, round, bob, "B", 60)
+    await house.run(CloseRound(round))
+    await drained(house)
+    await house.run(PausePayouts("an alarm"))
+    await house.run(RecordResult(round, "A"))
+    for _ in range(3):
+        await drained(house)
+        await come_back(owner)
+    assert await seen(house, ann, mine) == ("MATCHED", 50, 0, 0)
+    assert await seen(house, bob, waiting) == ("MATCHED", 50, 10, 0)
+    assert await status(house, round) == "CLOSED"
+    assert await code_of(house.run(ResumePayouts("all is well"))) == "reconciliation_needed"
+    await house.run(RecordReconciliation(await house.reconcile()))
+    await house.run(ResumePayouts("all is well"))
+    await come_back(owner)
+    await drained(house)
+    assert await seen(house, ann, mine) == ("SETTLED", 50, 0, 100)
+    assert await balances(house, [ann, bob]) == [(150, 0), (50, 0)]
+    await assert_clean(house)
+
+
+async def test_a_correction_is_made_by_reversal_entries_alone(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 50)
+    await bet(house, round, bob, "B", 50)
+    await end_round(house, round, "A")
+    entries = await owner.fetch("SELECT * FROM ledger.entries ORDER BY 1, 2")
+    await come_back(owner)
+    await drained(house)
+    assert await owner.fetch("SELECT * FROM ledger.entries ORDER BY 1, 2") == entries
+
+
+# Reading and telling ------------------------------------------------------------------------------
+
+
+async def test_bets_are_listed_newest_first_page_by_page(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    placed = [await bet(house, round, ann, "A", amount) for amount in range(1, 6)]
+    await bet(house, round, bob, "B", 1)
+    pages: list[list[BetSeen]] = []
+    before = None
+    while page := await house.betting.bets(ann, before, 2):
+        pages.append(page)
+        before = page[-1].bet_id
+        await bet(house, round, ann, "A", 99)
+    assert [one.bet_id for page in pages for one in page] == placed[::-1]
+    assert [len(page) for page in pages] == [2, 2, 1]
+
+
+async def test_rounds_are_listed_newest_first_page_by_page(house: Strongroom) -> None:
+    made = [await new_round(house) for _ in range(5)]
+    first = await house.betting.rounds(None, 3)
+    second = await house.betting.rounds(first[-1].round_id, 3)
+    assert [one.round_id for one in first + second] == made[::-1]
+
+
+async def test_a_round_tells_its_steps_in_order(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 15)
+    await end_round(house, round, "A")
+    told = [row["type"].split(".")[1] for row in await owner.fetch(EVENTS, str(round))]
+    order = ["RoundOpened", "BetPlaced", "RoundClosed", "ResultRecorded", "RoundSettled"]
+    assert [told.index(step) for step in order] == sorted(told.index(step) for step in order)
+    for once in ("MatchMade", "MatchSettled", "BetRefunded", "RoundSettled"):
+        assert told.count(once) == 1, once
+
+
+async def test_totals_say_how_far_everything_is(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    round = await new_round(house)
+    await bet(house, round, ann, "A", 10)
+    await bet(house, round, bob, "B", 15)
+    await drained(house)
+    assert dict(await house.betting.totals()) == {
+        "bets": 2,
+        "matches": 1,
+        "paid": 0,
+        "waiting": 1,
+    }
+
+
+async def test_the_same_bet_under_one_key_is_placed_once(
+    houses: Houses, house: Strongroom, people: People
+) -> None:
+    [ann] = await people(1, funds=100)
+    round = await new_round(house)
+    other = await houses()
+    calls: list[Any] = [
+        one.run(PlaceBet(ann, round, "A", 10), key="k") for one in (house, other) for _ in range(5)
+    ]
+    ids = {(await call).bet_id for call in calls}
+    assert len(ids) == 1
+    assert await balances(house, [ann]) == [(90, 10)]

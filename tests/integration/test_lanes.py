@@ -1,0 +1,221 @@
+"""Lanes: groups that form by themselves, admission, giving up, draining."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from playing import PATIENCE_S, Houses, People, balance, codes_of, ticket
+from strongroom.clock import monotonic
+from strongroom.core.commands import Lanes, lanes
+from strongroom.core.commands.command import Draining, Overloaded, RequestInProgress
+from strongroom.core.db import Database
+from strongroom.main import Strongroom
+from wishes import Wish
+
+HOLD = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
+HOLD_KEY = "SELECT pg_advisory_xact_lock($1)"
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+TRANSFERS = "SELECT count(*) FROM ledger.transfers WHERE key LIKE 'WISH:%'"
+
+
+@asynccontextmanager
+async def held(owner: Database, user: UUID) -> AsyncIterator[None]:
+    """Holds a wallet, so that who needs it waits."""
+    async with owner.transaction() as db:
+        await db.execute(HOLD, user)
+        yield
+
+
+async def blocked(owner: Database) -> None:
+    """Returns when a group has begun and waits for what is held."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await owner.fetchval(WAITING):
+            await asyncio.sleep(0)
+
+
+async def test_five_hundred_at_once_commit_in_a_few_groups(
+    house: Strongroom, people: People
+) -> None:
+    users = await people(50)
+    before = house.executor.groups
+    wishes = [Wish(users[i % 50], users[(i + 7) % 50]) for i in range(500)]
+    await asyncio.gather(*(house.run(wish) for wish in wishes))
+    assert house.executor.groups - before <= 5
+
+
+async def test_who_comes_alone_does_not_wait_for_others(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    before = house.executor.groups
+    await house.run(Wish(ann, bob))
+    assert house.executor.groups == before + 1
+
+
+async def test_a_group_is_at_most_as_large_as_its_limit(
+    houses: Houses, house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2)
+    small = await houses(group_limit=10)
+    await asyncio.gather(*(small.run(Wish(ann, bob)) for _ in range(100)))
+    assert small.executor.groups >= 10
+
+
+async def test_a_caller_who_gives_up_leaves_the_command_to_its_group(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    async with held(owner, ann):
+        impatient = asyncio.create_task(house.run(Wish(ann, bob, 5), key="k"))
+        await blocked(owner)
+        neighbour = asyncio.create_task(house.run(Wish(ann, bob, 7)))
+        await asyncio.sleep(0)
+        impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    await neighbour
+    assert await balance(house, ann) == 1_000_000 - 12
+    again = await house.run(Wish(ann, bob, 5), key="k")
+    assert again.left == 1_000_000 - 5
+
+
+async def test_a_deadline_that_has_passed_is_overloaded_before_any_database_work(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    before = house.executor.groups
+    late = ticket(Wish(ann, bob), "k", deadline=monotonic() - 1)
+    with pytest.raises(Overloaded):
+        await house.lanes.run(late)
+    assert house.executor.groups == before
+    assert await owner.fetchval(TRANSFERS) == 0
+
+
+async def test_who_waited_past_the_deadline_is_told_so_and_nothing_is_done(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    async with held(owner, ann):
+        first = asyncio.create_task(house.run(Wish(ann, bob)))
+        await blocked(owner)
+        late = ticket(Wish(ann, bob), "late", deadline=monotonic() + 0.02)
+        waiting = asyncio.create_task(house.lanes.run(late))
+        await asyncio.sleep(0.03)
+    await first
+    assert isinstance((await waiting).error, Overloaded)
+    assert await owner.fetchval(TRANSFERS) == 1
+
+
+async def test_a_full_queue_turns_away_at_once(
+    house: Strongroom, people: People, owner: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "QUEUE_LIMIT", 5)
+    ann, bob = await people(2)
+    async with held(owner, ann):
+        first = asyncio.create_task(house.run(Wish(ann, bob)))
+        await blocked(owner)
+        calls = asyncio.gather(
+            *(house.run(Wish(ann, bob)) for _ in range(8)), return_exceptions=True
+        )
+        await asyncio.sleep(0)
+        began = monotonic()
+        with pytest.raises(Overloaded):
+            await house.run(Wish(ann, bob))
+        assert monotonic() - began < 0.05
+    await first
+    answers = await calls
+    assert sum(isinstance(answer, Overloaded) for answer in answers) == 3
+    assert await owner.fetchval(TRANSFERS) == 6
+
+
+async def test_what_is_turned_away_leaves_its_key_free(house: Strongroom, people: People) -> None:
+    ann, bob = await people(2)
+    with pytest.raises(Overloaded):
+        await house.lanes.run(ticket(Wish(ann, bob), "k", deadline=monotonic() - 1))
+    outcome = await house.lanes.run(ticket(Wish(ann, bob), "k"))
+    assert outcome.reply and not outcome.replayed
+
+
+async def test_a_lane_that_was_slow_once_takes_commands_again(
+    houses: Houses, house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    hurried = await houses(write_deadline_ms=50)
+    async with held(owner, ann):
+        slow = asyncio.create_task(hurried.run(Wish(ann, bob)))
+        await blocked(owner)
+        await owner.fetch("SELECT pg_sleep(0.5)")
+    await slow
+    assert (await hurried.run(Wish(ann, bob))).left == 1_000_000 - 2
+
+
+async def test_draining_finishes_what_was_accepted_and_takes_nothing_more(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    async with held(owner, ann):
+        accepted = [asyncio.create_task(house.run(Wish(ann, bob))) for _ in range(3)]
+        await blocked(owner)
+        accepted += [asyncio.create_task(house.run(Wish(ann, bob))) for _ in range(3)]
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(house.lanes.drain(PATIENCE_S))
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await house.run(Wish(ann, bob))
+    assert await draining
+    assert len(await asyncio.gather(*accepted)) == 6
+    assert await owner.fetchval(TRANSFERS) == 6
+
+
+async def test_draining_says_when_time_ran_out(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    mine = Lanes(house.executor)
+    async with held(owner, ann):
+        stuck = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "k")))
+        await blocked(owner)
+        assert not await mine.drain(0.01)
+        stuck.cancel()
+
+
+async def test_draining_waits_for_those_whose_key_is_still_worked_on_elsewhere(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    asked = ticket(Wish(ann, bob), "k", deadline=monotonic() + 0.2)
+    assert asked.id is not None
+    lock = asked.id.int >> 64 & 0x7FFF_FFFF_FFFF_FFFF ^ asked.id.int & 0xFFFF_FFFF
+    async with owner.transaction() as db:
+        await db.execute(HOLD_KEY, lock)
+        waiting = asyncio.create_task(house.lanes.run(asked))
+        before = house.executor.groups
+        while house.executor.groups == before:
+            await asyncio.sleep(0)
+        assert await house.lanes.drain(PATIENCE_S)
+        assert asked.done
+    assert isinstance((await waiting).error, RequestInProgress)
+
+
+async def test_different_commands_do_not_wait_for_each_other(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    from strongroom.apps.wallets import Transfer
+
+    ann, bob, cem, dao = await people(4)
+    async with held(owner, ann):
+        slow = asyncio.create_task(house.run(Wish(ann, bob)))
+        await blocked(owner)
+        await house.run(Transfer(cem, dao, 1))
+    await slow
+
+
+async def test_many_refusals_and_successes_of_one_gather_each_get_their_own(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    found = await codes_of([house.run(Wish(ann, bob, 10)) for _ in range(25)])
+    assert sorted(map(str, found)) == ["None"] * 10 + ["insufficient_funds"] * 15

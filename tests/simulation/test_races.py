@@ -1,0 +1,324 @@
+"""Races by volume, between processes: exactly as many as there are funds for, each effect once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from playing import (
+    PATIENCE_S,
+    Houses,
+    People,
+    assert_clean,
+    balances,
+    bet,
+    code_of,
+    codes_of,
+    come_back,
+    drained,
+    new_round,
+)
+from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult, VoidRound
+from strongroom.apps.betting import bets as betting_bets
+from strongroom.apps.betting import rounds as betting_rounds
+from strongroom.apps.wallets import Deposit, Transfer, Withdraw
+from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
+from strongroom.core.db import Database
+from strongroom.main import SUBSCRIBERS, Strongroom
+
+ROUNDS = range(10)
+AT_ONCE = 50
+
+
+@pytest.fixture
+async def three(houses: Houses, house: Strongroom) -> list[Strongroom]:
+    """Three houses on one database, as three processes would be."""
+    return [house, await houses(), await houses()]
+
+
+async def gate(calls: list[Awaitable[Any]]) -> list[Any]:
+    """Starts all calls at one instant; their answers or errors in order."""
+    barrier = asyncio.Barrier(len(calls))
+
+    async def one(call: Awaitable[Any]) -> Any:
+        async with barrier:
+            pass
+        return await call
+
+    async with asyncio.timeout(PATIENCE_S):
+        return await asyncio.gather(*map(one, calls), return_exceptions=True)
+
+
+async def all_drained(three: list[Strongroom]) -> None:
+    """All houses work the queues at once, until nothing is left."""
+    await asyncio.gather(*map(drained, three))
+    await drained(three[0])
+
+
+def bugs(answers: list[Any]) -> list[Exception]:
+    """What is neither an answer nor a refusal."""
+    return [a for a in answers if isinstance(a, BaseException) and not hasattr(a, "code")]
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 49])
+async def test_fifty_bets_at_once_with_funds_for_some_place_exactly_these(
+    three: list[Strongroom], people: People, k: int
+) -> None:
+    [ann] = await people(1, funds=10 * k)
+    round = await new_round(three[0])
+    found = await gate(
+        [code_of(three[i % 3].run(PlaceBet(ann, round, "A", 10))) for i in range(AT_ONCE)]
+    )
+    assert sorted(map(str, found)) == ["None"] * k + ["insufficient_funds"] * (AT_ONCE - k)
+    assert await balances(three[0], [ann]) == [(0, 10 * k)]
+    await assert_clean(three[0])
+
+
+async def test_fifty_times_the_same_key_has_one_effect(
+    three: list[Strongroom], people: People
+) -> None:
+    [ann] = await people(1, funds=1000)
+    round = await new_round(three[0])
+    for turn in range(3):
+        calls = [
+            three[i % 3].run(PlaceBet(ann, round, "A", 10), key=f"k{turn}") for i in range(AT_ONCE)
+        ]
+        assert len({placed.bet_id for placed in await gate(calls)}) == 1
+    assert await balances(three[0], [ann]) == [(970, 30)]
+    await assert_clean(three[0])
+
+
+async def test_withdrawals_transfers_and_bets_at_once_never_overspend(
+    three: list[Strongroom], people: People
+) -> None:
+    round = await new_round(three[0])
+    for _ in range(5):
+        ann, bob = await people(2, funds=100)
+        calls: list[Awaitable[Any]] = []
+        for i in range(30):
+            wish = [Withdraw(ann, 9), Transfer(ann, bob, 9), PlaceBet(ann, round, "A", 9)][i % 3]
+            calls.append(three[i // 3 % 3].run(wish))
+        found = await codes_of([_first(gate(calls), i) for i in range(1)])
+        assert found == [None]
+        left, staked = (await balances(three[0], [ann]))[0]
+        assert left == 1 and staked % 9 == 0
+    await assert_clean(three[0])
+
+
+async def _first(calls: Awaitable[list[Any]], _: int) -> None:
+    answers = await calls
+    assert bugs(answers) == []
+    assert sum(not isinstance(answer, Exception) for answer in answers) == 11
+
+
+async def test_two_settlers_pay_each_match_once(
+    three: list[Strongroom], people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(betting_rounds, "CHUNK", 2)
+    for _ in ROUNDS:
+        users = await people(8, funds=100)
+        round = await new_round(three[0], fee_bps=100)
+        for i, user in enumerate(users):
+            await bet(three[0], round, user, "AB"[i % 2], 100)
+        await drained(three[0])
+        await three[0].run(CloseRound(round))
+        await all_drained(three)
+        await three[0].run(RecordResult(round, "A"))
+        await all_drained(three)
+        ends = await balances(three[0], users)
+        assert ends == [(199, 0), (0, 0)] * 4
+        assert (await three[0].betting.round(round)).status == "SETTLED"
+    await assert_clean(three[0])
+
+
+async def test_a_result_posted_twice_at_once_counts_once(
+    three: list[Strongroom], people: People
+) -> None:
+    for _ in ROUNDS:
+        users = ann, bob = await people(2, funds=100)
+        round = await new_round(three[0])
+        await bet(three[0], round, ann, "A", 60)
+        await bet(three[0], round, bob, "B", 60)
+        await three[0].run(CloseRound(round))
+        calls = [code_of(h.run(RecordResult(round, w))) for h, w in zip(three, "ABA", strict=True)]
+        found = await gate(calls)
+        assert sorted(map(str, found)) == ["None", "wrong_state", "wrong_state"]
+        await all_drained(three)
+        assert sorted(await balances(three[0], users)) == [(40, 0), (160, 0)]
+    await assert_clean(three[0])
+
+
+async def test_a_cancel_that_meets_the_matcher_gives_back_or_comes_too_late(
+    three: list[Strongroom], people: People
+) -> None:
+    seen = set()
+    for turn in ROUNDS:
+        users = ann, bob = await people(2, funds=100)
+        round = await new_round(three[0])
+        mine = await bet(three[0], round, ann, "A", 60)
+        await bet(three[0], round, bob, "B", 60)
+        calls = [
+            code_of(three[1].run(CancelBet(ann, mine))),
+            three[2].worker().work_once("betting_match"),
+        ]
+        found, _ = (
+            await gate(calls if turn % 2 else calls[::-1])
+            if turn % 2
+            else (await gate(calls[::-1]))[::-1]
+        )
+        await all_drained(three)
+        shown = await three[0].betting.bet(ann, mine)
+        assert (found, shown.status) in {(None, "REFUNDED"), ("wrong_state", "MATCHED")}
+        locked = [held for _, held in await balances(three[0], users)]
+        assert locked == ([0, 60] if found is None else [60, 60])
+        seen.add(found)
+    await assert_clean(three[0])
+
+
+async def test_bets_that_meet_the_close_are_in_whole_or_not_at_all(
+    three: list[Strongroom], people: People
+) -> None:
+    for _ in ROUNDS:
+        users = await people(6, funds=100)
+        round = await new_round(three[0])
+        calls: list[Awaitable[Any]] = [
+            code_of(three[i % 3].run(PlaceBet(user, round, "AB"[i % 2], 100)))
+            for i, user in enumerate(users)
+        ]
+        calls.insert(3, code_of(three[2].run(CloseRound(round))))
+        found = await gate(calls)
+        assert found.pop(3) is None
+        assert set(found) <= {None, "round_closed"}
+        await all_drained(three)
+        shown = await three[0].betting.round(round)
+        assert shown.staked_a + shown.staked_b == 100 * found.count(None)
+        accepted = {
+            side: sum(found[i] is None for i in range(6) if "AB"[i % 2] == side) for side in "AB"
+        }
+        assert shown.matched == 100 * min(accepted.values())
+        await three[0].run(RecordResult(round, "VOID"))
+        await all_drained(three)
+        assert await balances(three[0], users) == [(100, 0)] * 6
+    await assert_clean(three[0])
+
+
+async def test_a_void_that_meets_the_result_wins_or_loses_whole(
+    three: list[Strongroom], people: People
+) -> None:
+    for _ in ROUNDS:
+        users = ann, bob = await people(2, funds=100)
+        round = await new_round(three[0])
+        await bet(three[0], round, ann, "A", 60)
+        await bet(three[0], round, bob, "B", 60)
+        await three[0].run(CloseRound(round))
+        await drained(three[0])
+        found = await gate(
+            [
+                code_of(three[0].run(VoidRound(round))),
+                code_of(three[1].run(RecordResult(round, "A"))),
+                drained(three[2]),
+            ]
+        )
+        assert bugs(found) == []
+        await all_drained(three)
+        assert sorted(map(str, found[:2])) == ["None", "wrong_state"]
+        ends = [(100, 0), (100, 0)] if found[0] is None else [(160, 0), (40, 0)]
+        assert await balances(three[0], users) == ends
+    await assert_clean(three[0])
+
+
+async def test_a_coinflip_called_off_while_it_draws_is_paid_or_refunded_whole(
+    three: list[Strongroom], people: People
+) -> None:
+    for _ in ROUNDS:
+        users = ann, bob = await people(2, funds=100)
+        round = await new_round(three[0], kind="coinflip")
+        await bet(three[0], round, ann, "A", 60)
+        await bet(three[0], round, bob, "B", 60)
+        answers = await gate(
+            [drained(three[1]), drained(three[2]), code_of(three[0].run(VoidRound(round)))]
+        )
+        assert bugs(answers) == []
+        await all_drained(three)
+        ends = sorted(await balances(three[0], users))
+        if answers[2] is None:
+            assert ends == [(100, 0), (100, 0)]
+        else:
+            assert (answers[2], ends) == ("draws_paid", [(40, 0), (160, 0)])
+    await assert_clean(three[0])
+
+
+async def test_settlement_that_meets_pause_and_resume_pays_all_in_the_end(
+    three: list[Strongroom], people: People, monkeypatch: pytest.MonkeyPatch, owner: Database
+) -> None:
+    monkeypatch.setattr(betting_rounds, "CHUNK", 1)
+    for _ in ROUNDS:
+        users = await people(8, funds=100)
+        round = await new_round(three[0])
+        for i, user in enumerate(users):
+            await bet(three[0], round, user, "AB"[i % 2], 100)
+        await three[0].run(CloseRound(round))
+        await drained(three[0])
+        await three[0].run(RecordResult(round, "B"))
+        found = await gate(
+            [
+                drained(three[1]),
+                drained(three[2]),
+                three[0].run(PausePayouts("a drill")),
+                code_of(three[0].run(Withdraw(users[0], 1))),
+            ]
+        )
+        assert bugs(found) == []
+        paused = await balances(three[0], users)
+        await all_drained(three)
+        assert await balances(three[0], users) == paused
+        assert await code_of(three[1].run(Withdraw(users[1], 1))) == "payouts_paused"
+        await three[0].run(RecordReconciliation(await three[0].reconcile()))
+        await three[0].run(ResumePayouts("done"))
+        await come_back(owner)
+        await all_drained(three)
+        assert await balances(three[0], users) == [(0, 0), (200, 0)] * 4
+    await assert_clean(three[0])
+
+
+async def test_everything_at_once_leaves_the_books_balanced(
+    three: list[Strongroom], people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(betting_rounds, "CHUNK", 3)
+    monkeypatch.setattr(betting_bets, "REFUND_CHUNK", 3)
+    users = await people(10, funds=1000)
+    rounds = [await new_round(three[0], kind, 300) for kind in ("oracle", "coinflip", "oracle")]
+    calls: list[Awaitable[Any]] = []
+    for n in range(120):
+        house, user, round = three[n % 3], users[n * 7 % 10], rounds[n % 5 % 3]
+        calls.append(house.run(PlaceBet(user, round, "AB"[n // 3 % 2], 1 + n * 37 % 90)))
+        if n % 10 == 0:
+            calls.append(house.run(Transfer(user, users[(n + 3) % 10], 50)))
+            calls.append(house.run(Deposit(user, 50)))
+    calls += [drained(three[0]), drained(three[1])]
+    calls.append(three[2].run(CloseRound(rounds[0])))
+    answers = await gate(calls)
+    assert bugs(answers) == []
+    placed = [answer for answer in answers if hasattr(answer, "bet_id")]
+    cancels: list[Awaitable[Any]] = [
+        three[i % 3].run(CancelBet(user, answer.bet_id))
+        for i, answer in enumerate(placed[::5])
+        for user in users
+    ]
+    steps: list[Awaitable[Any]] = [
+        three[1].run(RecordResult(rounds[0], "A")),
+        three[2].run(VoidRound(rounds[2])),
+        three[0].run(CloseRound(rounds[1])),
+        *map(drained, three),
+    ]
+    assert bugs(await gate(cancels + steps)) == []
+    await all_drained(three)
+    states = [(await three[0].betting.round(round)).status for round in rounds]
+    assert states == ["SETTLED", "SETTLED", "VOIDED"]
+    ends = await balances(three[0], users)
+    assert all(held == 0 for _, held in ends)
+    assert len(SUBSCRIBERS) == 3
+    await assert_clean(three[0])
