@@ -14,6 +14,8 @@ from importlib import resources
 
 _HEADER = re.compile(r"^-- name: (?P<name>[a-z][a-z0-9_]*)\n(?P<why>(?:--.*\n)+)", re.MULTILINE)
 
+_NAME = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
+
 loaded: dict[str, Queries] = {}
 """Every file that was loaded, by room: `test_sql` plans all of them."""
 
@@ -24,6 +26,12 @@ class Queries:
     def __init__(self, package: str, file: str) -> None:
         text = resources.files(package).joinpath(file).read_text("utf8")
         heads = list(_HEADER.finditer(text))
+        complete = [head["name"] for head in heads]
+        for name in _NAME.findall(text):
+            if name not in complete:
+                raise ValueError(f"{package}/{file}: {name!r} has no reason, or is not lower_case")
+        if not heads:
+            raise ValueError(f"{package}/{file}: no query")
         if text[: heads[0].start()].strip():
             raise ValueError(f"{package}/{file}: text before the first query")
         ends = [head.start() for head in heads[1:]] + [len(text)]

@@ -204,6 +204,9 @@ class Instance:
     async def _ready(self) -> None:
         patience = monotonic() + READY_S
         while not self.stopping.is_set() and await status_of(*self.address, "/readyz") != 200:
+            for task in self._keeping:
+                if task.done():
+                    task.result()  # it could not even be started
             if monotonic() > patience:
                 raise NotReady(f"The API is not ready after {READY_S:g} s. See {self.logs}.")
             await asyncio.sleep(LOOK_S)

@@ -99,9 +99,12 @@ def unopened(settings: Settings) -> Strongroom:
 
 
 @contextlib.asynccontextmanager
-async def reached(settings: Settings, *, new: bool = False) -> AsyncIterator[Place]:
+async def reached(
+    settings: Settings, *, new: bool = False, migrates: bool = True
+) -> AsyncIterator[Place]:
     """Where the database is. When nothing runs on the data folder but a cluster lies there, it is
-    started for as long as this lasts, and migrated with `new`, which also makes one."""
+    started for as long as this lasts; `new` also makes one, and migrates it unless the caller
+    does."""
     noted = announced(settings.data_dir)
     if settings.database_url or (noted and not noted.get("passing")):
         yield place_of(settings)
@@ -122,7 +125,7 @@ async def reached(settings: Settings, *, new: bool = False) -> AsyncIterator[Pla
         place = place_in(server)
         announce(settings.data_dir, place, passing=True)
         noted_here = True
-        if new:
+        if new and migrates:
             await prepare(place)
         yield place
     finally:

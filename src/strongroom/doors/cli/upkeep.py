@@ -49,7 +49,7 @@ def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 async def _migrate(settings: Settings) -> tuple[str | None, str]:
     from strongroom.doors.cli.reach import migrated, reached
 
-    async with reached(settings, new=True) as place:
+    async with reached(settings, new=True, migrates=False) as place:
         return await migrated(place)
 
 

@@ -44,7 +44,7 @@ class Transfers(ArenaBench):
     name = "transfers"
     claim = "Transfers posted over HTTP, 8,000 a request, against a row at a time"
     figure = "transfers_per_s"
-    seconds = 20.0
+    seconds = 30.0
 
     async def ours(self, turn: Turn) -> Figures:
         return await self._load(self.our_api, BATCH, turn)
