@@ -150,16 +150,15 @@ def test_a_field_that_does_not_fit_is_refused(
         wrong.check(what, send(client, scene, route, body.encode()), statuses, began)
 
 
-def test_text_that_is_only_dangerous_elsewhere_comes_back_as_it_went(
+def test_text_that_is_only_dangerous_elsewhere_is_taken_as_text(
     client: Client, scene: Scene
 ) -> None:
-    # Such text is data: it is refused nowhere, and harms nowhere, because nothing executes it.
+    # It is refused nowhere and harms nowhere, because nothing executes it: here it gets as far
+    # as any other reference does, to a wallet that is not there.
     for text in ("<script>alert(1)</script>", "=cmd|' /C calc'!A0", "'; DROP TABLE x; --"):
         body = {"from": str(scene.user.id), "to": str(uuid4()), "amount": 1, "reference": text}
         answer = client.post("/api/transfers", body, scene.operator.token)
         assert (answer.status, answer.problem) == (404, "not_found")
-        missing = client.get(f"/api/bets?{'cursor'}={text.replace(' ', '+')}", scene.user.token)
-        assert (missing.status, missing.problem) == (422, "invalid")
 
 
 BAD_PATH_IDS = [
@@ -267,7 +266,7 @@ def test_the_table_of_cases_would_notice_a_request_that_is_taken(
 ) -> None:
     """The control: each good request that the cases spoil is indeed one that would be taken."""
     for route in WITH_FIELDS:
-        if route.role == "anyone" or route.path in ("/api/ops/payouts/pause",):
+        if route.role == "anyone":
             continue
         body = json.dumps(good_body(scene, struct_of(route))).encode()
         path = re.sub(r"\{\w+\}", str(uuid4()), route.path) if "{" in route.path else route.path

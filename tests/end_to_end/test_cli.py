@@ -170,12 +170,10 @@ def test_flags_override_the_environment_which_overrides_the_file(
         settings_of(port=70_000)
 
 
-@pytest.mark.parametrize(
-    "command", ["serve", "worker", "reconcile", "doctor", "dead-letters list", "api-keys create x"]
-)
+@pytest.mark.parametrize("command", ["serve", "worker", "reconcile", "doctor"])
 def test_without_an_instance_it_says_how_to_start_one(command: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    found = cli(*command.split(), "--data-dir", str(nowhere))
+    found = cli(command, "--data-dir", str(nowhere))
     assert found.code == UNREACHABLE
     assert found.says(f"strongroom up --data-dir {nowhere}")
     assert not nowhere.exists()
@@ -224,7 +222,8 @@ def test_more_users_than_one_group_are_all_funded(place: Place) -> None:
         "SELECT count(*) FROM ledger.accounts WHERE purpose = 'wallet' AND balance = 5 AND seq = 1"
     )
     assert found == [(1203,)]
-    assert place.cli("reconcile", "--json").json["clean"]
+    clean = place.cli("reconcile")
+    assert (clean.code, clean.says("Every invariant holds")) == (FINE, True)
 
 
 def test_users_are_not_created_in_production(place: Place) -> None:
@@ -240,8 +239,6 @@ def test_an_api_key_works_until_it_is_revoked(place: Place) -> None:
         assert client.get("/api/ops/status", token=key["secret"]).status == 200
         assert place.cli("api-keys", "revoke", key["keyId"]).code == FINE
         assert client.get("/api/ops/status", token=key["secret"]).status == 401
-    found = place.cli("api-keys", "revoke", str(uuid4()))
-    assert (found.code, found.says("not_found")) == (REFUSED, True)
 
 
 # Reconciliation, doctor
@@ -249,8 +246,6 @@ def test_an_api_key_works_until_it_is_revoked(place: Place) -> None:
 
 def test_a_changed_amount_is_found_named_and_pauses_payouts(place: Place) -> None:
     place.cli("users", "create", "--count", "2", "--fund", "900")
-    clean = place.cli("reconcile")
-    assert (clean.code, clean.says("Every invariant holds")) == (FINE, True)
     place.rows("ALTER TABLE ledger.entries DISABLE TRIGGER USER")
     place.rows("UPDATE ledger.entries SET amount = 901 WHERE amount = 900 AND seq = 1")
     found = place.cli("reconcile")
@@ -305,7 +300,6 @@ def test_a_dead_letter_is_listed_and_retried_once(place: Place) -> None:
             f"VALUES ('betting_match', '{event}', 'it was poison', 8)"
         )
     first, second = (one["id"] for one in place.cli("dead-letters", "list", "--json").lines)
-    assert place.cli("dead-letters", "list").says("it was poison", "betting.RoundClosed")
     assert place.cli("dead-letters", "retry", str(first)).code == FINE
     assert place.rows("SELECT count(*) FROM pgmq.q_betting_match") == [(1,)]
     again = place.cli("dead-letters", "retry", str(first), str(second), "--json")

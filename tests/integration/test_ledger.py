@@ -115,7 +115,7 @@ async def test_the_database_itself_refuses_a_balance_below_the_floor(
 
 async def test_an_account_that_was_never_opened_is_not_found(house: Strongroom) -> None:
     with pytest.raises(NotFound):
-        await post(house, [wallet(uuid7())], lambda books: books[wallet(uuid7())] and None)
+        await post(house, [wallet(uuid7())], paying(wallet(uuid7()), world(), 1))
 
 
 async def test_a_key_moves_money_once_for_ever(house: Strongroom, people: People) -> None:

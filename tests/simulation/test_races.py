@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from playing import (
 from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult, VoidRound
 from strongroom.apps.betting import bets as betting_bets
 from strongroom.apps.betting import rounds as betting_rounds
+from strongroom.apps.betting.rows import Side, Winner
 from strongroom.apps.wallets import Deposit, Transfer, Withdraw
 from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
 from strongroom.core.db import Database
@@ -31,6 +32,8 @@ from strongroom.main import SUBSCRIBERS, Strongroom
 
 ROUNDS = range(10)
 AT_ONCE = 50
+SIDES: tuple[Side, Side] = ("A", "B")
+WINNERS: tuple[Winner, ...] = ("A", "B", "A")
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ async def three(houses: Houses, house: Strongroom) -> list[Strongroom]:
     return [house, await houses(), await houses()]
 
 
-async def gate(calls: list[Awaitable[Any]]) -> list[Any]:
+async def gate(calls: Sequence[Awaitable[Any]]) -> list[Any]:
     """Starts all calls at one instant; their answers or errors in order."""
     barrier = asyncio.Barrier(len(calls))
 
@@ -58,7 +61,7 @@ async def all_drained(three: list[Strongroom]) -> None:
     await drained(three[0])
 
 
-def bugs(answers: list[Any]) -> list[Exception]:
+def bugs(answers: list[Any]) -> list[BaseException]:
     """What is neither an answer nor a refusal."""
     return [a for a in answers if isinstance(a, BaseException) and not hasattr(a, "code")]
 
@@ -122,7 +125,7 @@ async def test_two_settlers_pay_each_match_once(
         users = await people(8, funds=100)
         round = await new_round(three[0], fee_bps=100)
         for i, user in enumerate(users):
-            await bet(three[0], round, user, "AB"[i % 2], 100)
+            await bet(three[0], round, user, SIDES[i % 2], 100)
         await drained(three[0])
         await three[0].run(CloseRound(round))
         await all_drained(three)
@@ -143,7 +146,9 @@ async def test_a_result_posted_twice_at_once_counts_once(
         await bet(three[0], round, ann, "A", 60)
         await bet(three[0], round, bob, "B", 60)
         await three[0].run(CloseRound(round))
-        calls = [code_of(h.run(RecordResult(round, w))) for h, w in zip(three, "ABA", strict=True)]
+        calls = [
+            code_of(h.run(RecordResult(round, w))) for h, w in zip(three, WINNERS, strict=True)
+        ]
         found = await gate(calls)
         assert sorted(map(str, found)) == ["None", "wrong_state", "wrong_state"]
         await all_drained(three)
@@ -185,7 +190,7 @@ async def test_bets_that_meet_the_close_are_in_whole_or_not_at_all(
         users = await people(6, funds=100)
         round = await new_round(three[0])
         calls: list[Awaitable[Any]] = [
-            code_of(three[i % 3].run(PlaceBet(user, round, "AB"[i % 2], 100)))
+            code_of(three[i % 3].run(PlaceBet(user, round, SIDES[i % 2], 100)))
             for i, user in enumerate(users)
         ]
         calls.insert(3, code_of(three[2].run(CloseRound(round))))
@@ -196,7 +201,7 @@ async def test_bets_that_meet_the_close_are_in_whole_or_not_at_all(
         shown = await three[0].betting.round(round)
         assert shown.staked_a + shown.staked_b == 100 * found.count(None)
         accepted = {
-            side: sum(found[i] is None for i in range(6) if "AB"[i % 2] == side) for side in "AB"
+            side: sum(found[i] is None for i in range(6) if SIDES[i % 2] == side) for side in "AB"
         }
         assert shown.matched == 100 * min(accepted.values())
         await three[0].run(RecordResult(round, "VOID"))
@@ -259,7 +264,7 @@ async def test_settlement_that_meets_pause_and_resume_pays_all_in_the_end(
         users = await people(8, funds=100)
         round = await new_round(three[0])
         for i, user in enumerate(users):
-            await bet(three[0], round, user, "AB"[i % 2], 100)
+            await bet(three[0], round, user, SIDES[i % 2], 100)
         await three[0].run(CloseRound(round))
         await drained(three[0])
         await three[0].run(RecordResult(round, "B"))
@@ -294,7 +299,7 @@ async def test_everything_at_once_leaves_the_books_balanced(
     calls: list[Awaitable[Any]] = []
     for n in range(120):
         house, user, round = three[n % 3], users[n * 7 % 10], rounds[n % 5 % 3]
-        calls.append(house.run(PlaceBet(user, round, "AB"[n // 3 % 2], 1 + n * 37 % 90)))
+        calls.append(house.run(PlaceBet(user, round, SIDES[n // 3 % 2], 1 + n * 37 % 90)))
         if n % 10 == 0:
             calls.append(house.run(Transfer(user, users[(n + 3) % 10], 50)))
             calls.append(house.run(Deposit(user, 50)))

@@ -13,9 +13,7 @@ ANN, BOB, CEM = 1, 2, 3
 
 
 def a_bet(number: int, user: int, side: Side, amount: int, refunded: int = 0) -> Bet:
-    return Bet(
-        UUID(int=number), ROUND, number, UUID(int=user), side, amount, refunded=refunded
-    )
+    return Bet(UUID(int=number), ROUND, number, UUID(int=user), side, amount, refunded=refunded)
 
 
 def crowds(*waiting: Bet, more: str = "") -> dict[Side, Crowd]:

@@ -70,7 +70,7 @@ def as_read(packed: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-EXTREMES = [
+EXTREMES: list[dict[str, Any]] = [
     {"n": 2**63 - 1, "i": 2**31 - 1, "s": 2**15 - 1, "u": UUID(int=2**128 - 1)},
     {"n": -(2**63), "i": -(2**31), "s": -(2**15), "u": UUID(int=0)},
     {"b": False, "b2": True, "n2": 0, "i2": 0, "u2": UUID(int=0)},
@@ -107,9 +107,7 @@ async def test_extreme_values_come_back_as_they_went_in(owner: Database) -> None
     )
 )
 async def test_whatever_goes_in_comes_back(owner: Database, rows: list[tuple[Any, ...]]) -> None:
-    packed = [
-        row(n=n, t=t, raw=raw, at=at, n2=n2, u2=u2) for n, t, raw, at, n2, u2 in rows
-    ]
+    packed = [row(n=n, t=t, raw=raw, at=at, n2=n2, u2=u2) for n, t, raw, at, n2, u2 in rows]
     assert await stored(owner, packed) == [as_read(one) for one in packed]
 
 
@@ -142,7 +140,7 @@ async def test_columns_that_are_left_out_take_their_default(owner: Database) -> 
         {"t": "\ud800"},
         {"raw": "text"},
         {"j": {"not": "encoded"}},
-        {"at": datetime(2026, 1, 1)},  # noqa: DTZ001  # naive on purpose
+        {"at": datetime(2026, 1, 1)},  # naive on purpose
         {"at": 5},
         {"n2": 2**63},
         {"u2": "x"},

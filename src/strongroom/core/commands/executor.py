@@ -21,6 +21,7 @@ from strongroom.core.commands.command import (
     IdempotencyKeyReused,
     LookAgain,
     OutcomeUnknown,
+    Overloaded,
     RequestInProgress,
 )
 from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
@@ -106,7 +107,11 @@ class Executor:
                     return
                 await asyncio.sleep(random.uniform(0, 0.005 * 2**races))
             except LOCK_WAIT as error:
-                await self._halve(group, also, error)
+                # A row is held for longer than any group takes: who can still wait is tried apart.
+                for ticket in group:
+                    if monotonic() > ticket.deadline:
+                        ticket.fail(Overloaded())
+                await self._halve([one for one in group if not one.done], also, error)
                 return
             except (CommitUnknown, *LOST) as error:
                 in_doubt = in_doubt or isinstance(error, CommitUnknown)
@@ -128,9 +133,9 @@ class Executor:
             middle = len(group) // 2
             await self._run(group[:middle], also)
             await self._run(group[middle:], also)
-        elif isinstance(error, LOCK_WAIT):
-            group[0].fail(RequestInProgress())
-        else:
+        elif group and isinstance(error, LOCK_WAIT):
+            group[0].fail(Overloaded())
+        elif group:
             log.error("command failed", command=group[0].name, exc_info=error)
             group[0].fail(error)
 

@@ -27,8 +27,9 @@ SETTINGS = {
     # One plan a query, made once: all arrays and keys are parameters, no value changes the plan.
     "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
-    # Locks are held for milliseconds; who waits longer waits for something broken.
-    "lock_timeout": "5000",
+    # Locks are held for milliseconds, by a batch of thousands for half a second; who waits longer
+    # waits for something broken.
+    "lock_timeout": "2000",
     "statement_timeout": "30000",
     "idle_in_transaction_session_timeout": "30000",
     "jit": "off",

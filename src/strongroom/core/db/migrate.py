@@ -16,10 +16,20 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from strongroom.errors import Refused
+
 HERE = Path(__file__).parent / "migrations"
 
 ONE_AT_A_TIME = 0x57524F4E47
 """The advisory lock under which one process migrates and the others wait."""
+
+
+OLDEST = 160000
+"""Older servers lack what the roles are made with."""
+
+
+class ServerTooOld(Refused):
+    """The server is older than Postgres 16."""
 
 
 def _config() -> Config:
@@ -62,6 +72,9 @@ def migrate(dsn: str) -> tuple[str | None, str]:
         with engine.connect() as connection:
             lock = sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)")
             connection.execute(lock, {"key": ONE_AT_A_TIME})
+            version = connection.connection.driver_connection.info.server_version  # type: ignore[union-attr]
+            if version < OLDEST:
+                raise ServerTooOld(f"This server is Postgres {version // 10000}; 16 is needed.")
             before = _revision(connection)
             config = _config()
             config.attributes["connection"] = connection
