@@ -13,7 +13,7 @@ from strongroom.core.commands import Command, Outcome, Ticket
 from strongroom.core.db import Database
 from strongroom.core.events import DeadLetters
 from strongroom.core.ledger import open_accounts, stake, wallet
-from strongroom.doors.worker import Worker
+from strongroom.doors.worker import Worker, worker_of
 from strongroom.errors import StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import SUBSCRIBERS, Strongroom
@@ -41,7 +41,7 @@ async def open_users(house: Strongroom, count: int, funds: int) -> list[UUID]:
 
 async def drained(house: Strongroom, worker: Worker | None = None) -> int:
     """Works all queues and chores until nothing is left; how many messages there were."""
-    worker = worker or house.worker()
+    worker = worker or worker_of(house)
     count = 0
     for _ in range(1000):
         chores = await worker.chores_once()

@@ -104,11 +104,6 @@ class Strongroom:
         """What the clock makes due, asked by workers."""
         return [partial(betting.commands_due, self.database, self.settings.bet_pending_timeout_s)]
 
-    def worker(self) -> Any:
-        from strongroom.doors.worker import worker_of
-
-        return worker_of(self)
-
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""
         return await self.reconciler.run(progress)

@@ -28,6 +28,7 @@ from strongroom.apps.betting.rows import Side, Winner
 from strongroom.apps.wallets import Deposit, Transfer, Withdraw
 from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
 from strongroom.core.db import Database
+from strongroom.doors.worker import worker_of
 from strongroom.main import SUBSCRIBERS, Strongroom
 
 ROUNDS = range(10)
@@ -167,7 +168,7 @@ async def test_a_cancel_that_meets_the_matcher_gives_back_or_comes_too_late(
         await bet(three[0], round, bob, "B", 60)
         calls = [
             code_of(three[1].run(CancelBet(ann, mine))),
-            three[2].worker().work_once("betting_match"),
+            worker_of(three[2]).work_once("betting_match"),
         ]
         found, _ = (
             await gate(calls if turn % 2 else calls[::-1])

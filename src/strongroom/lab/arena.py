@@ -17,7 +17,7 @@ from uuid import UUID
 from strongroom.apps.betting import CreateRound
 from strongroom.apps.wallets import Deposit
 from strongroom.core.db import Database
-from strongroom.doors.cli.instance import reached
+from strongroom.doors.cli.reach import reached
 from strongroom.lab.baselines.row_at_a_time import sql
 from strongroom.lab.client import LoadResult
 from strongroom.lab.client_process import drive

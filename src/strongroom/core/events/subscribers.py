@@ -10,8 +10,9 @@ from strongroom.core.db import Database, Record
 from strongroom.core.events.log import Event, sql
 from strongroom.errors import NotFound
 
-LEASE_S = 30
-"""Longer than any group takes, statement timeout included; a dead worker's messages wait this."""
+LEASE_S = 10
+"""A dead worker's messages wait this long. Far longer than a group takes; one that takes longer
+still is only run twice, and its second run finds nothing left to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def settings() -> list[str]:
     rows = []
     for name, field in Settings.model_fields.items():
         kind = re.sub(r"typing\.|pathlib\.|<class '|'>", "", str(field.annotation))
+        kind = re.sub(r"Literal\[(.*)\]", lambda found: _choices(found[1]), kind)
         kind = kind.replace(" | None", "").replace("_local.", "").replace("|", "\\|")
         for bound in field.metadata:
             for sign, attribute in (("≥", "ge"), ("≤", "le"), ("length ≥", "min_length")):
@@ -137,6 +138,10 @@ def settings() -> list[str]:
         "",
         *table(("setting", "environment", "type", "default", "what it does"), rows),
     ]
+
+
+def _choices(names: str) -> str:
+    return " or ".join(code(name) for name in re.findall(r"'(\w+)'", names))
 
 
 WORDS = {"log_level": "Least level that is logged, as one JSON object a line."}
@@ -296,7 +301,7 @@ def _bare(kind: type[StrongroomError]) -> StrongroomError:
 
 
 def _by_code() -> dict[str, StrongroomError]:
-    kinds = [*KINDS, *errors_of(StrongroomError)]
+    kinds: list[type[StrongroomError]] = [*KINDS, *errors_of(StrongroomError)]
     return {one.code: _bare(one) for one in reversed(kinds)}
 
 
@@ -311,13 +316,21 @@ def _component(schema: dict[str, Any]) -> list[str]:
     said = flat(schema.get("description"))
     required = schema.get("required", ())
     rows = [
-        (code(name), shape(inner), "" if name in required else "may be left out")
+        (code(name), _timely(name, shape(inner)), "" if name in required else "may be left out")
         for name, inner in schema.get("properties", {}).items()
     ]
     if not rows:
         return [said or "No fields."]
     lines = table(("field", "type", ""), rows)
     return [said, "", *lines] if said else lines
+
+
+TIMES = re.compile(r"At$|^asOf$|^since$|^before$").search
+
+
+def _timely(name: str, shape: str) -> str:
+    """A schema says date-time only where the zone is checked, and answers are not checked."""
+    return shape.replace("string", "time") if TIMES(name) else shape
 
 
 def shape(schema: dict[str, Any]) -> str:

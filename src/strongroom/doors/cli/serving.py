@@ -154,10 +154,11 @@ def worker(
 async def _work(settings: Settings, as_json: bool, *, quiet: bool) -> None:
     from strongroom.core.db.places import place_of
     from strongroom.doors.cli.reach import known_schema, unopened
+    from strongroom.doors.worker import worker_of
 
     await known_schema(place_of(settings))
     async with unopened(settings) as house:
-        works = house.worker()
+        works = worker_of(house)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, works.stop)
