@@ -357,6 +357,19 @@ async def test_another_users_bet_is_as_if_it_were_not_there(
     assert await seen(house, ann, mine) == ("PENDING", 0, 0, 0)
 
 
+async def test_who_cancels_anothers_bet_beside_its_owner_still_finds_nothing(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine, other = [await bet(house, round, ann, "A", 10) for _ in range(2)]
+    calls = [house.run(CancelBet(ann, other)), house.run(CancelBet(bob, mine))]
+    before = house.executor.groups
+    assert await codes_of(calls) == [None, "not_found"]
+    assert house.executor.groups == before + 1
+    assert await balances(house, [ann, bob]) == [(90, 10), (100, 0)]
+
+
 async def test_a_closed_round_gives_nothing_back_on_demand(
     house: Strongroom, people: People
 ) -> None:
@@ -433,6 +446,37 @@ async def test_what_can_be_matched_at_the_close_is_matched_before_the_rest_comes
     assert await seen(house, ann, mine) == ("MATCHED", 25, 35, 0)
     assert await seen(house, bob, yours) == ("MATCHED", 25, 0, 0)
     assert await status(house, round) == "CLOSED"
+    await assert_clean(house)
+
+
+async def test_nothing_is_given_back_that_can_still_be_matched(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 60)
+    await bet(house, round, bob, "B", 25)
+    await house.run(RefundRound(round))
+    await house.run(CloseRound(round))
+    await house.run(RefundRound(round))
+    assert await seen(house, ann, mine) == ("PENDING", 0, 0, 0)
+    await drained(house)
+    assert await seen(house, ann, mine) == ("MATCHED", 25, 35, 0)
+
+
+async def test_a_void_round_refunds_only_when_its_matches_are_undone(
+    house: Strongroom, people: People
+) -> None:
+    ann, bob = await people(2, funds=100)
+    round = await new_round(house)
+    mine = await bet(house, round, ann, "A", 60)
+    await bet(house, round, bob, "B", 25)
+    await drained(house)
+    await house.run(VoidRound(round))
+    await house.run(RefundRound(round))
+    assert await seen(house, ann, mine) == ("PENDING", 25, 0, 0)
+    await drained(house)
+    assert await seen(house, ann, mine) == ("REFUNDED", 0, 60, 0)
     await assert_clean(house)
 
 

@@ -257,6 +257,39 @@ async def test_a_coinflip_called_off_while_it_draws_is_paid_or_refunded_whole(
     await assert_clean(three[0])
 
 
+HOLD_MATCHES = "SELECT FROM betting.matches WHERE round_id = $1 FOR UPDATE"
+WAITING = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+
+async def waiting(owner: Database, count: int) -> None:
+    """Returns when so many wait for a lock."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await owner.fetchval(WAITING) < count:
+            await asyncio.sleep(0)
+
+
+async def test_a_void_waits_for_who_is_about_to_pay(
+    three: list[Strongroom], people: People, owner: Database
+) -> None:
+    users = ann, bob = await people(2, funds=100)
+    round = await new_round(three[0], kind="coinflip")
+    await bet(three[0], round, ann, "A", 60)
+    await bet(three[0], round, bob, "B", 60)
+    await three[0].worker().work_once("betting_match")
+    async with owner.transaction() as db:
+        await db.execute(HOLD_MATCHES, round)
+        paying = asyncio.create_task(three[1].worker().work_once("betting_settle"))
+        await waiting(owner, 1)
+        voiding = asyncio.create_task(code_of(three[0].run(VoidRound(round))))
+        await waiting(owner, 2)
+    await paying
+    assert await voiding == "draws_paid"
+    await all_drained(three)
+    assert sorted(await balances(three[0], users)) == [(40, 0), (160, 0)]
+    await assert_clean(three[0])
+
+
 async def test_settlement_that_meets_pause_and_resume_pays_all_in_the_end(
     three: list[Strongroom], people: People, monkeypatch: pytest.MonkeyPatch, owner: Database
 ) -> None:

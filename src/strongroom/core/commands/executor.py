@@ -88,7 +88,7 @@ class Executor:
 
     async def _run(self, group: list[Ticket], also: Also | None) -> None:
         lost = races = 0
-        in_doubt = looked = False
+        looked = False
         while group:
             try:
                 await self._attempt(group, also, lost_race=looked)
@@ -114,14 +114,14 @@ class Executor:
                 await self._halve([one for one in group if not one.done], also, error)
                 return
             except (CommitUnknown, *LOST) as error:
-                in_doubt = in_doubt or isinstance(error, CommitUnknown)
                 lost += 1
                 late = lost > RECONNECTS
                 for ticket in group:
+                    ticket.in_doubt = ticket.in_doubt or isinstance(error, CommitUnknown)
                     if late or monotonic() > ticket.deadline:
-                        ticket.fail(OutcomeUnknown() if in_doubt else DatabaseDown())
+                        ticket.fail(OutcomeUnknown() if ticket.in_doubt else DatabaseDown())
                 group = [ticket for ticket in group if not ticket.done]
-                log.warning("connection lost", in_doubt=in_doubt, attempt=lost, error=repr(error))
+                log.warning("connection lost", attempt=lost, error=repr(error))
                 await asyncio.sleep(random.uniform(0.5, 1) * 0.03 * 2**lost)
             except Exception as error:
                 await self._halve(group, also, error)
@@ -154,6 +154,9 @@ class Executor:
         for ticket, outcome in outcomes:
             if isinstance(outcome.error, RequestInProgress) and monotonic() < ticket.deadline:
                 waiting.append(ticket)
+            elif isinstance(outcome.error, RequestInProgress) and ticket.in_doubt:
+                # It is our own earlier transaction that still holds the key.
+                ticket.fail(OutcomeUnknown())
             else:
                 ticket.end(outcome)
         if waiting:
@@ -217,6 +220,8 @@ class Executor:
         for ticket in group:
             row = found.get(ticket.id) if ticket.id else None
             if row is None:
+                # The key is ours and has no answer: an earlier COMMIT did not arrive.
+                ticket.in_doubt = False
                 todo.append(ticket)
             elif row["fingerprint"] is None:
                 outcomes.append((ticket, Outcome(error=RequestInProgress())))

@@ -71,7 +71,8 @@ class Ticket:
     """One command waiting for its group.
 
     `principal` is who asks (`user:{id}`, `worker:{queue}` …); `key` with `path` scopes the
-    idempotency key, None for a command that its own state makes idempotent.
+    idempotency key, None for a command that its own state makes idempotent. `in_doubt`: a COMMIT
+    was under way when its connection broke, and the key has not been claimed since.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Ticket:
         "fingerprint",
         "future",
         "id",
+        "in_doubt",
         "key",
         "principal",
         "request",
@@ -99,6 +101,7 @@ class Ticket:
     ) -> None:
         self.command, self.principal, self.key = command, principal, key
         self.deadline, self.request, self.cause = deadline, request, cause
+        self.in_doubt = False
         self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if key is None:
             assert command.idempotent, f"{self.name} needs a key"

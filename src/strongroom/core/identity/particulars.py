@@ -48,7 +48,8 @@ def checked(email: str, password: str, full_name: str) -> tuple[str, str]:
         message = f"A password has {least} to {most} characters."
         errors.append({"field": "password", "message": message})
     name = unicodedata.normalize("NFC", full_name.strip())
-    if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable():
+    harmless = name.isprintable() and not name.startswith(("=", "+", "@")) and "<" not in name
+    if not 1 <= len(name) <= NAME_LENGTH or not harmless:
         message = f"A name has 1 to {NAME_LENGTH} printable characters."
         errors.append({"field": "fullName", "message": message})
     if errors or found is None:

@@ -32,7 +32,6 @@ from strongroom.doors.cli.reach import (
     make_folder,
     migrated,
     place_in,
-    reached,
     signal_server,
     started,
 )
@@ -311,4 +310,4 @@ def listening_on(host: str, port: int) -> socket.socket:
         ) from error
 
 
-__all__ = ["Instance", "reached"]
+__all__ = ["Instance"]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import structlog
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, asgi
 from litestar.exceptions import HTTPException
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
 
 from strongroom.core.db.migrate import newest
 from strongroom.doors.http import openapi
 from strongroom.doors.http.betting_routes import BETTING
 from strongroom.doors.http.money_routes import MONEY
 from strongroom.doors.http.ops_routes import OPS
-from strongroom.doors.http.problems import problem
-from strongroom.doors.http.routing import NoSuchPath, Routes, doors
+from strongroom.doors.http.problems import MethodNotAllowed, problem
+from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, doors
 from strongroom.doors.http.seen import Seen
 from strongroom.doors.http.user_routes import USERS
 from strongroom.errors import Invalid, StrongroomError
@@ -46,84 +47,76 @@ def application(house: Strongroom) -> Litestar:
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,
-        after_request=_named,
         exception_handlers={Exception: _elsewhere, HTTPException: _elsewhere},
     )
     return app
 
 
-def _plain(house: Strongroom, seen: Seen) -> list[HTTPRouteHandler]:
+def _plain(house: Strongroom, seen: Seen) -> list[ASGIRouteHandler]:
     """What is asked without a token: health, metrics, the reference."""
     needed = newest()
     described = openapi.document(ROUTES)
     as_json = msgspec.json.encode(described)
     as_page = openapi.page(described)
 
-    @get("/healthz", media_type="application/json", sync_to_thread=False)
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> tuple[int, bytes]:
+        return 200, b'{"status":"ok"}'
 
-    @get("/readyz", media_type="application/json")
-    async def readyz() -> Response[dict[str, str]]:
+    async def readyz() -> tuple[int, bytes]:
         stands = await house.readiness(READY_S, needed)
-        return Response(stands, status_code=200 if stands["status"] == "ready" else 503)
+        return 200 if stands["status"] == "ready" else 503, msgspec.json.encode(stands)
 
-    @get("/metrics", media_type="text/plain; version=0.0.4; charset=utf-8", sync_to_thread=False)
-    def metrics() -> bytes:
-        return seen.text()
+    async def metrics() -> tuple[int, bytes]:
+        return 200, seen.text()
 
-    @get(
-        "/schema/openapi.json", media_type="application/vnd.oai.openapi+json", sync_to_thread=False
-    )
-    def schema() -> bytes:
-        return as_json
+    async def schema() -> tuple[int, bytes]:
+        return 200, as_json
 
-    @get("/schema", media_type="text/html; charset=utf-8", sync_to_thread=False)
-    def reference() -> bytes:
-        return as_page
+    async def reference() -> tuple[int, bytes]:
+        return 200, as_page
 
-    return [healthz, readyz, metrics, schema, reference]
+    return [
+        _page("/healthz", b"application/json", healthz),
+        _page("/readyz", b"application/json", readyz),
+        _page("/metrics", b"text/plain; version=0.0.4; charset=utf-8", metrics),
+        _page("/schema/openapi.json", b"application/vnd.oai.openapi+json", schema),
+        _page("/schema", b"text/html; charset=utf-8", reference),
+    ]
 
 
-def _named(response: Response[object]) -> Response[object]:
-    """Every answer carries an id that a log line can be found by."""
-    response.headers.setdefault("x-request-id", str(uuid7()))
-    return response
+def _page(
+    path: str, media: bytes, show: Callable[[], Awaitable[tuple[int, bytes]]]
+) -> ASGIRouteHandler:
+    """A page that takes GET and nothing else."""
+
+    async def through(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":  # type: ignore[typeddict-item]
+            await answer_problem(send, MethodNotAllowed(), [(b"allow", b"GET")])
+            return
+        status, body = await show()
+        headers = [(b"content-type", media), (b"x-request-id", str(uuid7()).encode())]
+        await answer(send, status, headers, body)
+
+    return asgi(path, is_mount=False, copy_scope=False)(through)
 
 
 def _elsewhere(_: object, error: Exception) -> Response[bytes]:
-    """Errors outside the table: unknown paths, other methods, bugs."""
+    """Errors outside the table: unknown paths, unreadable requests, bugs."""
     request_id = str(uuid7())
     status = getattr(error, "status_code", 500)
-    if isinstance(error, StrongroomError):
-        pass
-    elif status == 404:
+    if status == 404:
         error = NoSuchPath()
-    elif status == 405:
-        return _problem_as(405, "method_not_allowed", request_id, dict(error.headers or {}))  # type: ignore[attr-defined]
     elif 400 <= status < 500:
         error = Invalid("The request cannot be read.")
-    else:
+    elif not isinstance(error, StrongroomError):
         log.error("bug", request_id=request_id, exc_info=error)
-    code, body, headers = problem(error, request_id)
-    named = {name.decode(): value.decode() for name, value in headers}
+    code, body, more = problem(error, request_id)
+    headers = {name.decode(): value.decode() for name, value in more}
     return Response(
         body,
         status_code=code,
         media_type="application/problem+json",
-        headers={**named, "x-request-id": request_id},
-    )
-
-
-def _problem_as(
-    status: int, code: str, request_id: str, headers: dict[str, str]
-) -> Response[bytes]:
-    said = {"type": f"/schema#{code}", "title": "Method Not Allowed", "status": status}
-    said |= {"code": code, "detail": "This path does not take that method."}
-    body = msgspec.json.encode(said | {"requestId": request_id})
-    headers = {**headers, "x-request-id": request_id}
-    return Response(
-        body, status_code=status, media_type="application/problem+json", headers=headers
+        headers={**headers, "x-request-id": request_id},
     )
 
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*$"
-"""No control characters and no overrides of the reading direction: not in a log line, not in a
-database, not in an answer."""
+PRINTABLE = (
+    r"^(?![=+@])[^<>\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*$"
+)
+"""No control characters, no overrides of the reading direction, no tags, and no beginning that a
+spreadsheet takes for a formula: it stays harmless wherever it is shown later."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
 Reference = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]

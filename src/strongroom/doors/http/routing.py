@@ -39,6 +39,8 @@ from strongroom.main import Strongroom
 
 log = structlog.get_logger(__name__)
 
+PROBLEM = b"application/problem+json"
+
 KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
 
 MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
@@ -53,6 +55,27 @@ class OperatorOnly(Forbidden):
 
 class UserOnly(Forbidden):
     """This needs a user's own token; an API key has no wallet and no bets."""
+
+
+Headers = list[tuple[bytes, bytes]]
+
+
+async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Sends a whole answer; the first header is its content type, left out where there is none."""
+    if status == 204:
+        headers = headers[1:]
+    else:
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def answer_problem(send: Send, error: Exception, more: Headers) -> None:
+    """Sends an error as a problem document, where no route was found for it."""
+    request_id = str(uuid7())
+    status, body, further = problem(error, request_id)
+    headers = [(b"content-type", PROBLEM), (b"x-request-id", request_id.encode())]
+    await answer(send, status, [*headers, *further, *more], body)
 
 
 class NoSuchPath(NotFound):
@@ -214,15 +237,10 @@ class Door:
             if not isinstance(error, StrongroomError):
                 log.error("bug", request_id=named, path=scope["path"], exc_info=error)
             status, body, more = problem(error, named)
-            headers[0] = (b"content-type", b"application/problem+json")
+            headers[0] = (b"content-type", PROBLEM)
             headers += more
         self._seen.request(method, self._path, status, monotonic() - began)
-        if status == 204:
-            headers = headers[1:]
-        else:
-            headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await answer(send, status, headers, body)
 
     async def _admit(self, route: Route, call: Call) -> None:
         """Who it is, whether they may, and what they ask; nothing of the body yet."""
