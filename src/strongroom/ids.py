@@ -21,10 +21,21 @@ _RANDOM_B = (1 << 62) - 1
 _NOISE_DRAWN = 512
 """Random numbers drawn from the system at a time: the call costs more than all else here."""
 
-_bare, _set = object.__new__, object.__setattr__
+_VERSION_8 = (0x8 << 76) | (0b10 << 62)
+_OWN_BITS = ~(0xF << 76) & ~(0b11 << 62)
+
+_bare, _set, _unsafe = object.__new__, object.__setattr__, SafeUUID.unknown
 
 _last = 0
 _noise: list[int] = []
+
+
+def _made(number: int) -> UUID:
+    """What UUID(int=…) does, without its checks: several are made for every command."""
+    made = _bare(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", _unsafe)
+    return made
 
 
 def _draw() -> None:
@@ -47,16 +58,11 @@ def uuid7() -> UUID:
     if not _noise:
         _draw()
     number = (tick >> 12) << 80 | (tick & 0xFFF) << 64 | _VERSION_AND_VARIANT | _noise.pop()
-    # What UUID(int=…) does, without its checks: several are made for every command.
-    made = _bare(UUID)
-    _set(made, "int", number)
-    _set(made, "is_safe", SafeUUID.unknown)
-    return made
+    return _made(number)
 
 
 def digest_id(*parts: str) -> UUID:
     """A UUIDv8 from the SHA-256 of `parts`: the same parts give the same id on every machine."""
     text = "\x00".join(parts).encode()
     number = int.from_bytes(hashlib.sha256(text).digest()[:16])
-    number &= ~(0xF << 76) & ~(0b11 << 62)
-    return UUID(int=number | (0x8 << 76) | (0b10 << 62))
+    return _made(number & _OWN_BITS | _VERSION_8)

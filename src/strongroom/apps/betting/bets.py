@@ -91,15 +91,16 @@ class PlaceBet(Command):
             raise StakesLimit()
         source, target = work.books[wallet(self.user_id)], work.books[stake(self.user_id)]
         id = work.new_id()
+        named = str(id)
         work.books.move(
             work.new_id(),
-            f"BET:{id}",
+            f"BET:{named}",
             source,
             target,
             self.amount,
             ("DEBIT", "STAKE"),
             by=work.by,
-            reference=str(id),
+            reference=named,
         )
         round.bets += 1
         if self.side == "A":

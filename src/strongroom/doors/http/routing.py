@@ -17,9 +17,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from strongroom.clock import monotonic
 from strongroom.core.commands import Command, Ticket
@@ -174,14 +172,13 @@ Routes = list[Route]
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name == b"idempotency-key" and name in found:
-            raise IdempotencyKeyInvalid()
-        found[name] = value
-    count = sum(1 for _ in scope["headers"])
-    if count > MOST_HEADERS or sum(map(len, found.values())) > HEADER_BYTES:
+    """The headers by name, the last of each; an Idempotency-Key may stand there once only."""
+    pairs = list(scope["headers"])
+    found = dict(pairs)
+    if len(pairs) > MOST_HEADERS or sum(map(len, found.values())) > HEADER_BYTES:
         raise HeadersTooLarge()
+    if len(found) < len(pairs) and sum(name == b"idempotency-key" for name, _ in pairs) > 1:
+        raise IdempotencyKeyInvalid()
     return found
 
 
@@ -303,8 +300,8 @@ def path_of(scope: Scope) -> str:
     return scope["raw_path"].decode("latin-1").partition("?")[0]
 
 
-def doors(house: Strongroom, seen: Seen, routes: Routes) -> ASGIRouteHandler:
-    """All paths of the table behind one mount: literal ones by name, the others by shape."""
+def table(house: Strongroom, seen: Seen, routes: Routes) -> ASGIApp:
+    """All paths of the table as one application: literal ones by name, the others by shape."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
@@ -328,6 +325,6 @@ def doors(house: Strongroom, seen: Seen, routes: Routes) -> ASGIRouteHandler:
             if match:
                 await door(scope, receive, send, match.groupdict())
                 return
-        raise NoSuchPath()
+        await answer_problem(send, NoSuchPath(), [])
 
-    return asgi("/api", is_mount=True, copy_scope=False)(through)
+    return through
