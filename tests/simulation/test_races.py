@@ -276,10 +276,10 @@ async def test_a_void_waits_for_who_is_about_to_pay(
     round = await new_round(three[0], kind="coinflip")
     await bet(three[0], round, ann, "A", 60)
     await bet(three[0], round, bob, "B", 60)
-    await three[0].worker().work_once("betting_match")
+    await worker_of(three[0]).work_once("betting_match")
     async with owner.transaction() as db:
         await db.execute(HOLD_MATCHES, round)
-        paying = asyncio.create_task(three[1].worker().work_once("betting_settle"))
+        paying = asyncio.create_task(worker_of(three[1]).work_once("betting_settle"))
         await waiting(owner, 1)
         voiding = asyncio.create_task(code_of(three[0].run(VoidRound(round))))
         await waiting(owner, 2)

@@ -85,7 +85,7 @@ class PlaceBet(Command):
 
     def decide(self, work: Work) -> BetAccepted:
         round = work.get(ROUNDS, self.round_id)
-        if round.status != "OPEN" or (round.closes_at and round.closes_at <= work.now):
+        if not round.takes_bets(work.now):
             raise RoundClosed()
         if round.staked_a + round.staked_b + self.amount > MAX_BALANCE:
             raise StakesLimit()
@@ -160,7 +160,7 @@ class CancelBet(Command):
         bet = work.get(BETS, self.bet_id)
         if bet.user_id != self.user_id:
             raise NotFound()
-        if work.get(ROUNDS, bet.round_id).status != "OPEN":
+        if not work.get(ROUNDS, bet.round_id).takes_bets(work.now):
             raise RoundClosed("The round is closed; what is open will be refunded by itself.")
         if not bet.open:
             raise wrong_state(bet.status)

@@ -40,6 +40,10 @@ class Round:
     created_by: str
     closed_at: datetime | None = None
 
+    def takes_bets(self, now: datetime) -> bool:
+        """Open, and its time has not come, whether or not the chore that closes has seen it."""
+        return self.status == "OPEN" and not (self.closes_at and self.closes_at <= now)
+
 
 @dataclass(slots=True)
 class Book:

@@ -96,7 +96,7 @@ class Lanes:
 
     async def run(self, ticket: Ticket) -> Outcome:
         """Runs a command in its lane's next group and waits for its outcome. A caller that gives
-        up leaves the command to its group."""
+        up before the group begins withdraws the command, later it leaves it to its group."""
         if self._draining:
             raise Draining()
         kind = type(ticket.command)
