@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format lint types imports sql docs lock clean
+.PHONY: help setup demo test check format lint types imports sql docs reference lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ sql: setup
 
 docs: setup
 	$(BIN)/python -m pytest -q -n0 tests/test_docs.py tests/test_architecture.py
+
+reference: setup ## writes docs/reference anew from the code
+	$(BIN)/python -m strongroom.doors.cli.reference docs/reference
 
 lock: ## resolves the locked versions anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         description="Who migrates, when that is another login than `database_url`.",
     )
     environment: Literal["development", "production"] = Field(
-        default="development", description="`production` refuses `users create` and weak secrets."
+        default="development", description="`production` refuses `users create`."
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(
@@ -66,12 +66,6 @@ class Settings(BaseSettings):
     bet_pending_timeout_s: int = Field(
         default=300, ge=1, description="A bet that found no counterpart is given back after this."
     )
-    reservation_ttl_s: int = Field(
-        default=600, ge=1, description="How long reserved seats are held."
-    )
-    order_payment_ttl_s: int = Field(
-        default=86400, ge=1, description="An unpaid order lapses then."
-    )
     key_retention_days: int = Field(
         default=30, ge=1, description="How long answers are kept for replay."
     )
@@ -79,7 +73,9 @@ class Settings(BaseSettings):
     reconcile_at: str = Field(
         default="0 2 * * *", description="Cron line of the daily reconciliation."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least grave lines that are logged."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -43,6 +43,10 @@ RECONNECTS = 7
 KEY_POLL_S = 0.02
 """A group takes about this long, so its keys are free by then."""
 
+ANSWERED_TOGETHER = 2
+"""Callers woken in one turn of the event loop. Woken all at once, a hundred of them held up the
+next group's statements for 9 of its 22 ms; two by two a process places a third more bets."""
+
 Also = Callable[[Connection, Sequence[Ticket]], Awaitable[None]]
 """Work of the caller's inside the group's transaction: a worker deletes its messages there."""
 
@@ -66,14 +70,14 @@ class Executor:
         self._db = database
         self._publish = publish
         self._new_id = new_id
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
         self.groups = 0
         self.commands = 0
 
     @property
     def idle(self) -> bool:
-        """Nobody waits for a key that is worked on elsewhere."""
-        return not self._waiting
+        """Everybody has been answered, also who waits for a key that is worked on elsewhere."""
+        return not self._answering
 
     async def run(self, tickets: Sequence[Ticket], also: Also | None = None) -> None:
         """Commits the tickets, which are of one command type. Never raises: outcomes and errors
@@ -150,8 +154,15 @@ class Executor:
             raise CommitUnknown() if committing else error from error
         self.groups += 1
         self.commands += len(group)
+        task = asyncio.create_task(self._answer(outcomes, also), name="answers")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, outcomes: list[tuple[Ticket, Outcome]], also: Also | None) -> None:
+        """Hands out the outcomes, a few at a time: each wakes a caller with work of its own, and
+        the next group's statements must not queue behind all of that."""
         waiting: list[Ticket] = []
-        for ticket, outcome in outcomes:
+        for number, (ticket, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome.error, RequestInProgress) and monotonic() < ticket.deadline:
                 waiting.append(ticket)
             elif isinstance(outcome.error, RequestInProgress) and ticket.in_doubt:
@@ -159,15 +170,12 @@ class Executor:
                 ticket.fail(OutcomeUnknown())
             else:
                 ticket.end(outcome)
+            if number % ANSWERED_TOGETHER == 0:
+                await asyncio.sleep(0)
         if waiting:
-            task = asyncio.create_task(self._again(waiting, also), name="waiting for keys")
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
-
-    async def _again(self, waiting: list[Ticket], also: Also | None) -> None:
-        """Keys that another group works on: asked again on the side, until their deadline."""
-        await asyncio.sleep(KEY_POLL_S)
-        await self.run(waiting, also)
+            # Keys that another group works on: asked again on the side, until their deadline.
+            await asyncio.sleep(KEY_POLL_S)
+            await self.run(waiting, also)
 
     async def _decide(
         self, db: Connection, group: list[Ticket], also: Also | None, lost_race: bool

@@ -62,6 +62,7 @@ ORDER BY e.seq DESC LIMIT 1;
 -- name: trial_balance
 -- All that is owed and held, by unit and purpose: each unit sums to zero over the world.
 SELECT unit, CASE WHEN owner_id = $1 AND purpose <> 'world' THEN 'house:' || purpose
-    ELSE purpose END AS purpose, count(*) AS accounts, sum(balance)::bigint AS balance, now() AS as_of
+    ELSE purpose END AS purpose,
+    count(*) AS accounts, sum(balance)::bigint AS balance, now() AS as_of
 FROM ledger.accounts
 GROUP BY 1, 2 ORDER BY 1, 2;

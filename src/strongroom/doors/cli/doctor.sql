@@ -45,7 +45,8 @@ AND CASE r.rolname
         ('ledger', 'entries'), ('ledger', 'transfers'), ('events', 'log')
     ) AND privilege <> 'INSERT'
     ELSE n.nspname IN ('ledger', 'commands', 'events', 'audit', 'betting', 'identity') END
-AND CASE WHEN privilege IN ('INSERT', 'UPDATE') THEN has_any_column_privilege(r.oid, c.oid, privilege)
+AND CASE WHEN privilege IN ('INSERT', 'UPDATE')
+    THEN has_any_column_privilege(r.oid, c.oid, privilege)
     ELSE has_table_privilege(r.oid, c.oid, privilege) END
 ORDER BY 1, 2, 3;
 

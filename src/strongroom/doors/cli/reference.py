@@ -36,8 +36,6 @@ MADE = "<!-- Made by `python -m strongroom.doors.cli.reference`; do not edit. --
 
 KINDS = (Invalid, NotFound, Forbidden, Refused, Busy)
 
-WITHOUT_EFFECT = ("reservation_ttl_s", "order_payment_ttl_s")
-"""Settings that are read by nothing yet."""
 
 NOT_PAGES = re.compile(r"__main__$|\.migrations\b")
 """Modules that do something when they are imported."""
@@ -125,9 +123,7 @@ def settings() -> list[str]:
                 if getattr(bound, attribute, None) is not None:
                     kind += f" {sign} {getattr(bound, attribute)}"
         default = "none" if field.default is None else code(field.default)
-        why = flat(field.description) or flat(WORDS.get(name))
-        if name in WITHOUT_EFFECT:
-            why += " Without effect so far."
+        why = flat(field.description)
         rows.append((code(name), code(f"STRONGROOM_{name.upper()}"), kind, default, why))
     return [
         "# Settings",
@@ -143,9 +139,6 @@ def settings() -> list[str]:
 def _choices(names: str) -> str:
     return " or ".join(code(name) for name in re.findall(r"'(\w+)'", names))
 
-
-WORDS = {"log_level": "Least level that is logged, as one JSON object a line."}
-"""What settings without a description do."""
 
 # Command line -----------------------------------------------------------------------------------
 

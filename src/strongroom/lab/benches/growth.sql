@@ -47,7 +47,3 @@ SELECT count(*) FROM ledger.entries;
 -- name: settle_down
 -- Statistics, visibility and a checkpoint, so that the measurement does not pay for the seeding.
 VACUUM ANALYZE;
-
--- name: checkpoint
--- The pages that seeding left dirty are written before the clock starts.
-CHECKPOINT;
