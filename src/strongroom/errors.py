@@ -25,8 +25,7 @@ class StrongroomError(Exception):
     code: ClassVar[str] = "strongroom_error"
 
     def __init_subclass__(cls) -> None:
-        if "code" not in cls.__dict__:
-            cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or " ".join((inspect.getdoc(type(self)) or "").split())

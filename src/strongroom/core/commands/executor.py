@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,8 @@ RETRIES = 5
 
 RECONNECTS = 7
 """With doubling pauses this bridges about 6 s: a restart of Postgres after a crash."""
+
+ANSWERS_TASK = "answers"
 
 KEY_POLL_S = 0.02
 """A group takes about this long, so its keys are free by then."""
@@ -80,8 +82,15 @@ class Executor:
         return not self._answering
 
     async def run(self, tickets: Sequence[Ticket], also: Also | None = None) -> None:
-        """Commits the tickets, which are of one command type. Never raises: outcomes and errors
-        are on the tickets. Whoever cancels this has a crash, not a rollback."""
+        """Commits the tickets and waits until they are answered, all but those whose key is
+        worked on elsewhere."""
+        await self.commit(tickets, also)
+        if answers := [task for task in self._answering if task.get_name() == ANSWERS_TASK]:
+            await asyncio.wait(answers)
+
+    async def commit(self, tickets: Sequence[Ticket], also: Also | None = None) -> None:
+        """Commits the tickets, which are of one command type; their answers follow. Never raises:
+        outcomes and errors are on the tickets. Whoever cancels this has a crash, no rollback."""
         pending = [ticket for ticket in tickets if not ticket.done]
         try:
             await self._run(pending, also)
@@ -154,7 +163,10 @@ class Executor:
             raise CommitUnknown() if committing else error from error
         self.groups += 1
         self.commands += len(group)
-        task = asyncio.create_task(self._answer(outcomes, also), name="answers")
+        self._aside(self._answer(outcomes, also), ANSWERS_TASK)
+
+    def _aside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
@@ -173,9 +185,12 @@ class Executor:
             if number % ANSWERED_TOGETHER == 0:
                 await asyncio.sleep(0)
         if waiting:
-            # Keys that another group works on: asked again on the side, until their deadline.
-            await asyncio.sleep(KEY_POLL_S)
-            await self.run(waiting, also)
+            self._aside(self._again(waiting, also), "waiting for keys")
+
+    async def _again(self, waiting: list[Ticket], also: Also | None) -> None:
+        """Keys that another group works on: asked again, until their deadline."""
+        await asyncio.sleep(KEY_POLL_S)
+        await self.commit(waiting, also)
 
     async def _decide(
         self, db: Connection, group: list[Ticket], also: Also | None, lost_race: bool

@@ -62,7 +62,7 @@ class Lane:
             began = monotonic()
             self._running += 1
             try:
-                await self._executor.run(group)
+                await self._executor.commit(group)
             finally:
                 self._running -= 1
             self._group_s += SMOOTHING * (monotonic() - began - self._group_s)

@@ -13,10 +13,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class ReadsOverloaded(Busy):
+class Overloaded(Busy):
     """More is read than can be answered in time. Try again shortly."""
-
-    code = "overloaded"
 
 
 class Gather(Generic[K, V]):
@@ -36,12 +34,12 @@ class Gather(Generic[K, V]):
         self._batch_s = 0.0
 
     async def get(self, key: K) -> V | None:
-        """The value, None when there is none; ReadsOverloaded when it would come too late."""
+        """The value, None when there is none; Overloaded when it would come too late."""
         future = self._waiting.get(key)
         if future is None:
             batches = len(self._waiting) // self._limit + 1
             if batches * self._batch_s > self._deadline_s:
-                raise ReadsOverloaded()
+                raise Overloaded()
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
             if self._task is None:
                 self._task = asyncio.create_task(self._run())
