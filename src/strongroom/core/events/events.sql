@@ -8,6 +8,12 @@ FROM unnest($1::uuid[]) AS k (key);
 SELECT count(*), pg_notify('strongroom_events', $1)
 FROM pgmq.send_batch_topic($1, $2::text[]::jsonb[]);
 
+-- name: lease_lightly
+-- A lease that a crash forgets is only read again. And a queue that was empty when it was last
+-- looked at is planned as if it were empty still: joined by reading all of it for every message.
+SET LOCAL synchronous_commit = off;
+SET LOCAL enable_seqscan = off;
+
 -- name: receive
 -- A message is leased, not taken: who dies leaves it to the next. The read counts the attempt.
 SELECT msg_id, read_ct, message::text FROM pgmq.read($1, $2, $3);

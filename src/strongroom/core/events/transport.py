@@ -71,8 +71,7 @@ class PgmqTransport:
 
     async def receive(self, queue: str, limit: int, lease_s: int) -> list[Message]:
         async with self._db.connection() as db, db.transaction():
-            # A lease that a crash forgets is only read again.
-            await db.execute("SET LOCAL synchronous_commit = off")
+            await db.execute(sql.lease_lightly)
             rows = await db.fetch(sql.receive, queue, lease_s, limit)
         messages = []
         for id, attempt, raw in rows:
