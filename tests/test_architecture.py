@@ -60,7 +60,6 @@ MAY_HOLD_SQL = {
     "core/db/embedded.py": "SETUP makes the roles that migrations need, as the superuser",
     "core/db/database.py": "BEGIN ISOLATION LEVEL takes no parameter",
     "core/db/migrate.py": "runs before there is a schema, through another driver",
-    "core/events/transport.py": "SET LOCAL takes no parameter either",
 }
 """Files whose Python holds SQL, with the reason."""
 

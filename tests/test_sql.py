@@ -37,6 +37,7 @@ ROLES: dict[str, str | None] = {
 
 RUN = {
     "strongroom.core.events/events.sql:hold_log": "LOCK",
+    "strongroom.core.events/events.sql:lease_lightly": "SET",
     "strongroom.core.events/events.sql:grant_queues": "DO",
     "strongroom.lab.baselines/row_at_a_time.sql:allow_answering": "GRANT",
 }
