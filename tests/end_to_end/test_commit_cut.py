@@ -170,3 +170,7 @@ async def retried(room: Room, key: str) -> list[Reply]:
 
 def test_after_all_cuts_the_books_are_sound(room: Room) -> None:
     room.house.assert_sound()
+
+
+pytestmark = pytest.mark.xdist_group("commit cut")
+"""One process: the last tests look at what the first one did."""

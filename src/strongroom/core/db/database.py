@@ -45,6 +45,7 @@ RETRYABLE = (
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection says that died between two of its states
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -127,7 +128,10 @@ class Database:
         try:
             yield db  # type: ignore[misc]  # the pool's proxy behaves as the connection
         except LOST as error:
-            if isinstance(error, OSError | TimeoutError) and db.is_closed() is False:
+            # Whatever state it is in, it does not go back to the pool.
+            not_its_own = isinstance(error, OSError | TimeoutError) and not db.is_closed()
+            db.terminate()
+            if not_its_own:
                 raise
             raise DatabaseDown() from error
         finally:
@@ -143,12 +147,18 @@ class Database:
             await db.execute(f"BEGIN ISOLATION LEVEL {isolation}" if isolation else "BEGIN")
             try:
                 yield db  # type: ignore[misc]
+            except LOST:
+                raise
             except BaseException:
                 with contextlib.suppress(*LOST):
                     if not db.is_closed():
                         await db.execute("ROLLBACK")
                 raise
             await db.execute("COMMIT")
+        except LOST:
+            # Whatever state it is in, it does not go back to the pool.
+            db.terminate()
+            raise
         finally:
             with contextlib.suppress(*LOST):
                 await self.pool.release(db)
