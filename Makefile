@@ -22,7 +22,7 @@ demo: setup ## real bets over HTTP, matched, settled and paid; ends with the pro
 	$(BIN)/strongroom demo
 
 test: setup ## all tests, on a real Postgres
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 check: setup format lint types imports sql docs ## all that CI checks beside the tests
 
