@@ -112,6 +112,28 @@ SPOILED: dict[str, tuple[str, str]] = {
         "CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql"
         " AS $$ BEGIN RETURN NEW; END $$",
     ),
+    "a changed entry type": (
+        "entries_fit_their_keys",
+        "UPDATE ledger.entries SET type = 'PAYOUT' WHERE (account_id, seq) ="
+        " (SELECT account_id, seq FROM ledger.entries WHERE type = 'DEPOSIT' LIMIT 1)",
+    ),
+    "money under a name that nobody knows": (
+        "entries_fit_their_keys",
+        "SELECT post('FREE:1', ARRAY[w.id, a.id], ARRAY[-500, 500]) FROM ledger.accounts w,"
+        " (SELECT id FROM ledger.accounts WHERE purpose = 'wallet' LIMIT 1) a"
+        " WHERE w.purpose = 'world'",
+    ),
+    "a stake that goes to a wallet as a transfer": (
+        "entries_fit_their_keys",
+        "SELECT post('TRANSFER:x', ARRAY[s.id, w.id], ARRAY[-1, 1])"
+        " FROM ledger.accounts s JOIN ledger.accounts w USING (owner_id)"
+        " WHERE s.purpose = 'stake' AND s.balance > 0 AND w.purpose = 'wallet' LIMIT 1",
+    ),
+    "seats among the money": (
+        "entries_fit_their_keys",
+        "UPDATE ledger.transfers SET key = 'HOLD:x' WHERE id ="
+        " (SELECT id FROM ledger.transfers WHERE key LIKE 'TRANSFER:%' LIMIT 1)",
+    ),
     "an answer about nothing": (
         "answers_have_their_effect",
         "UPDATE commands.answers SET subject = gen_random_uuid() WHERE command = 'Transfer'",
@@ -121,6 +143,26 @@ SPOILED: dict[str, tuple[str, str]] = {
         "INSERT INTO commands.answers SELECT gen_random_uuid(), principal, command, 'other',"
         " fingerprint, refused, body, subject FROM commands.answers WHERE command = 'Transfer'",
     ),
+    "a forgotten answer that is too young": (
+        "effects_have_one_answer",
+        "DELETE FROM commands.answers WHERE id IN ("
+        " SELECT id FROM commands.answers WHERE command = 'Deposit' ORDER BY created_at LIMIT 1)",
+    ),
+    "all answers gone": ("effects_have_one_answer", "DELETE FROM commands.answers"),
+    "a batch that tells of other transfers": (
+        "effects_have_one_answer",
+        "UPDATE commands.answers SET body = convert_to(replace(convert_from(body, 'UTF8'),"
+        " '\"transferId\":\"', '\"transferId\":\"0'), 'UTF8') WHERE command = 'TransferBatch'",
+    ),
+    "an answer with another balance": (
+        "answers_say_what_was_done",
+        "UPDATE commands.answers SET body = convert_to(replace(convert_from(body, 'UTF8'),"
+        " 'oBalance\":', 'oBalance\":1'), 'UTF8') WHERE command = 'Transfer'",
+    ),
+    "an answer that is none": (
+        "answers_say_what_was_done",
+        "UPDATE commands.answers SET body = '\\xff00' WHERE command = 'Withdraw'",
+    ),
     "an answer in a stranger's name": (
         "answers_belong_to_who_asked",
         "UPDATE commands.answers SET principal = 'user:x' WHERE command = 'Transfer'",
@@ -129,6 +171,50 @@ SPOILED: dict[str, tuple[str, str]] = {
         "bets_have_one_answer",
         "UPDATE commands.answers SET principal = 'user:x' WHERE id ="
         " (SELECT id FROM commands.answers WHERE command = 'PlaceBet' LIMIT 1)",
+    ),
+    "a deleted answer of a bet": (
+        "bets_have_one_answer",
+        "DELETE FROM commands.answers WHERE id ="
+        " (SELECT id FROM commands.answers WHERE command = 'PlaceBet' LIMIT 1)",
+    ),
+    "an edited answer of a bet": (
+        "bets_have_one_answer",
+        "UPDATE commands.answers SET body = overlay(body PLACING '0' FROM 12) WHERE command ="
+        " 'PlaceBet' AND substr(body, 12, 1) <> '0'",
+    ),
+    "an answer that is about another bet": (
+        "bets_have_one_answer",
+        "UPDATE commands.answers SET subject = (SELECT id FROM betting.bets LIMIT 1)"
+        " WHERE command = 'PlaceBet'",
+    ),
+    "a round that nobody asked for": (
+        "rounds_have_one_answer",
+        "DELETE FROM commands.answers WHERE id ="
+        " (SELECT id FROM commands.answers WHERE command = 'CreateRound' LIMIT 1)",
+    ),
+    "a transfer of no command": (
+        "transfers_are_announced",
+        "SELECT post('FREE:1', ARRAY[w.id, a.id], ARRAY[-500, 500]) FROM ledger.accounts w,"
+        " (SELECT id FROM ledger.accounts WHERE purpose = 'wallet' LIMIT 1) a"
+        " WHERE w.purpose = 'world'",
+    ),
+    "a deposit that nobody announced": (
+        "moves_have_their_events",
+        "DELETE FROM events.log WHERE id ="
+        " (SELECT id FROM events.log WHERE type = 'wallets.FundsDeposited' LIMIT 1)",
+    ),
+    "a transfer smuggled into a batch": (
+        "moves_have_their_events",
+        "SELECT post('TRANSFER:x', ARRAY[w.id, a.id], ARRAY[-5, 5])"
+        " FROM ledger.accounts w, ledger.accounts a WHERE w.purpose = 'wallet'"
+        " AND a.purpose = 'wallet' AND w.id <> a.id AND w.balance > 5 LIMIT 1;"
+        "UPDATE ledger.transfers SET created_at = (SELECT created_at FROM events.log"
+        " WHERE type = 'wallets.BatchPosted') WHERE key = 'TRANSFER:x'",
+    ),
+    "a deposit announced for another user": (
+        "moves_have_their_events",
+        "UPDATE events.log SET payload = payload || jsonb_build_object('userId', gen_random_uuid())"
+        " WHERE type = 'wallets.FundsDeposited'",
     ),
     "an event number left out": (
         "events_are_numbered",
@@ -289,6 +375,21 @@ SPOILED: dict[str, tuple[str, str]] = {
         "no_pair_is_stranded",
         "UPDATE betting.bets SET user_id = gen_random_uuid() WHERE side = 'B'"
         " AND done_at_tick IS NULL",
+    ),
+    "a seed of another hash": (
+        "seeds_are_those_published",
+        "UPDATE betting.rounds SET seed = sha256(seed) WHERE kind = 'coinflip'",
+    ),
+    "a seed chosen afterwards": (
+        "draws_follow_from_their_seed",
+        "UPDATE betting.rounds SET seed = '\\x00', seed_hash = sha256('\\x00')"
+        " WHERE kind = 'coinflip'",
+    ),
+    "a draw for the loser": (
+        "draws_follow_from_their_seed",
+        "UPDATE betting.matches m SET winner = CASE m.winner WHEN 'A' THEN 'B' ELSE 'A' END"
+        "::betting.outcome FROM betting.rounds r WHERE r.id = m.round_id AND m.number = 2"
+        " AND r.kind = 'coinflip'",
     ),
     "a dropped event": (
         "bets_have_their_events",

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -28,7 +28,14 @@ from strongroom.apps.betting import (
     RecordResult,
     VoidRound,
 )
-from strongroom.apps.wallets import Deposit, ReverseTransfer, Transfer, Withdraw
+from strongroom.apps.wallets import (
+    BatchItem,
+    Deposit,
+    ReverseTransfer,
+    Transfer,
+    TransferBatch,
+    Withdraw,
+)
 from strongroom.core.audit import (
     PausePayouts,
     Reconciler,
@@ -47,6 +54,7 @@ from strongroom.core.events import DeadLetters, PgmqTransport, bind
 from strongroom.core.ledger import open_accounts, stake, wallet
 from strongroom.doors.worker import Worker
 from strongroom.errors import NotFound, StoredRefusal
+from wishes import Wish
 
 pytestmark = pytest.mark.asyncio
 
@@ -103,7 +111,7 @@ class House:
 
 async def live(house: House) -> None:
     """A little of everything: settled, drawn, called off, closed and open rounds, partial fills,
-    refunds, a pause, a reversal, a refusal."""
+    refunds, a batch, a pause, a reversal, a refusal."""
     async with house.database.transaction() as db:
         await open_accounts(db, [of(user) for user in users for of in (wallet, stake)])
     for user in users:
@@ -137,6 +145,8 @@ async def live(house: House) -> None:
     await house.work()
     moved = await house.ask(Transfer(ANN, BOB, 10))
     await house.ask(ReverseTransfer(moved.transfer_id, "a slip"))
+    items = [BatchItem(f"item-{n}", *pair, 5) for n, pair in enumerate(pairwise(users))]
+    await house.ask(TransferBatch("independent", tuple(items)))
     await house.ask(Withdraw(CEM, 50), by=f"user:{CEM}")
     with pytest.raises(Exception, match="are needed"):
         await house.ask(Withdraw(CEM, 10**9), by=f"user:{CEM}")
@@ -246,6 +256,76 @@ async def test_the_first_wrong_entry_comes_first(house: House) -> None:
     assert finding.why.startswith("L5:")
 
 
+GUARD = "append_only_triggers_stand"
+
+AGED = """
+UPDATE ledger.transfers SET created_at = created_at - interval '40 days';
+UPDATE ledger.accounts SET created_at = created_at - interval '40 days';
+UPDATE betting.bets SET created_at = created_at - interval '40 days';
+UPDATE betting.rounds SET created_at = created_at - interval '40 days';
+UPDATE events.log SET created_at = created_at - interval '40 days';
+UPDATE commands.answers SET created_at = created_at - interval '40 days';
+"""
+
+MIDDLE = "(SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY created_at) FROM commands.answers)"
+
+
+async def test_answers_that_were_forgotten_in_time_are_not_missed(house: House) -> None:
+    spoil(house.database.dsn, f"{AGED}DELETE FROM commands.answers WHERE created_at <= {MIDDLE}")
+    assert (await house.reconcile()).findings == []
+
+
+async def test_an_answer_is_missed_as_far_back_as_answers_are_kept(house: House) -> None:
+    youngest = "SELECT id FROM commands.answers WHERE command = '{}' ORDER BY created_at DESC"
+    gone = [youngest.format(command) for command in ("PlaceBet", "Transfer", "CreateRound")]
+    deleted = " OR ".join(f"id = ({one} LIMIT 1)" for one in gone)
+    spoil(house.database.dsn, f"{AGED}DELETE FROM commands.answers WHERE {deleted}")
+    assert [finding.invariant for finding in (await house.reconcile()).findings] == [
+        "effects_have_one_answer",
+        "bets_have_one_answer",
+        "rounds_have_one_answer",
+    ]
+
+
+async def test_what_was_damaged_comes_before_the_guard_that_let_it_be(house: House) -> None:
+    spoil(house.database.dsn, SPOILED["a doubled payout"][1])
+    with psycopg.connect(house.database.dsn, autocommit=True) as db:
+        db.execute("ALTER TABLE ledger.entries DISABLE TRIGGER append_only")
+    report = await house.reconcile()
+    assert [finding.invariant for finding in report.findings][-1] == GUARD
+    assert report.findings[0].invariant != GUARD
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "ALTER TABLE ledger.entries ENABLE TRIGGER append_only",
+        "ALTER TABLE events.log DISABLE TRIGGER ALL",
+        "DROP TRIGGER not_emptied ON ledger.transfers",
+        "DROP TRIGGER append_only ON events.log; CREATE TRIGGER append_only"
+        " BEFORE DELETE ON events.log FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change()",
+    ],
+)
+async def test_a_guard_is_put_back_by_the_statement_that_its_finding_shows(
+    house: House, harm: str
+) -> None:
+    with psycopg.connect(house.database.dsn, autocommit=True) as db:
+        db.execute(harm)
+        [finding] = (await house.reconcile()).findings
+        assert finding.invariant == GUARD
+        for row in finding.rows:
+            assert "ENABLE ALWAYS TRIGGER" in row["repair"]
+            db.execute(row["repair"])
+    assert (await house.reconcile()).findings == []
+
+
+async def test_a_command_of_ones_own_is_no_finding_while_it_keeps_to_wallets(house: House) -> None:
+    before = await house.reconcile()
+    wish = await house.ask(Wish(ANN, BOB, 3))
+    assert before.clean and wish.subject
+    assert (await house.reconcile()).findings == []
+
+
 async def test_an_invariant_that_cannot_be_asked_is_not_taken_for_kept(house: House) -> None:
     spoil(house.database.dsn, "DROP TABLE commands.answers")
     report = await house.reconcile()
@@ -253,8 +333,10 @@ async def test_an_invariant_that_cannot_be_asked_is_not_taken_for_kept(house: Ho
     assert broken.keys() == {
         "answers_have_their_effect",
         "effects_have_one_answer",
+        "answers_say_what_was_done",
         "answers_belong_to_who_asked",
         "bets_have_one_answer",
+        "rounds_have_one_answer",
         "unique_indexes_stand",
     }
     assert broken["bets_have_one_answer"][0]["sqlstate"] == "42P01"
@@ -333,10 +415,10 @@ async def test_a_mismatch_pauses_payouts_with_its_record_and_a_later_one_keeps_t
     status = await payouts_status(house.database)
     assert status.payouts_paused
     assert status.by == "worker:daily"
-    assert status.reason.startswith("matches_are_paid_once: key SETTLE:")
+    assert status.reason.startswith("entries_fit_their_keys: accountId ")
     reconciler = Reconciler(house.database, [INVARIANTS])
     assert await reconciler.find(report.id) == recorded
-    assert recorded.findings[0].invariant == "matches_are_paid_once"
+    assert "matches_are_paid_once" in {finding.invariant for finding in recorded.findings}
     # Asked again with the same key, it has run again, and gets the first answer all the same.
     again = Ticket(RecordReconciliation(clean), principal="worker:daily", key="daily")
     await house.executor.run([again])

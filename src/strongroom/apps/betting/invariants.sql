@@ -429,12 +429,72 @@ WHERE (l.opened = 1 AND l.closed = CASE r.status WHEN 'OPEN' THEN 0 ELSE 1 END
 ORDER BY 1 LIMIT 10;
 
 -- name: bets_have_one_answer
--- I1: a bet answers one request, and only the one of the principal whose stake it holds (I3).
-SELECT b.id AS bet_id, t.created_by AS expected, min(a.principal) AS found, count(*) AS answers
-FROM commands.answers a
-JOIN betting.bets b ON b.id = a.subject
-JOIN ledger.transfers t ON t.key = 'BET:' || b.id
-WHERE a.command = 'PlaceBet' AND a.refused IS NULL
-GROUP BY b.id, t.created_by
-HAVING count(*) > 1 OR min(a.principal) <> t.created_by OR max(a.principal) <> t.created_by
-ORDER BY b.id LIMIT 10;
+-- I1: a bet answers one request, as far back as answers are kept: that of the principal whose
+-- stake it holds (I3), which names the bet and the balance that the stake left.
+WITH reach AS (
+    -- The oldest answers are forgotten first, and none that is younger than a day; a day may have
+    -- 23 hours.
+    SELECT least(min(created_at), now() - interval '22 hours') AS since FROM commands.answers
+), staked AS (
+    SELECT idempotent_key, created_by, balance_after
+    FROM ledger.statement WHERE idempotent_key LIKE 'BET:%' AND purpose = 'wallet'
+), told AS (
+    SELECT subject, count(*) AS answers, min(principal) AS first, max(principal) AS last,
+        min(encode(body, 'escape')) AS body
+    FROM commands.answers WHERE command = 'PlaceBet' AND refused IS NULL
+    GROUP BY subject
+)
+SELECT b.id AS bet_id, b.round_id, coalesce(a.answers, 0) AS answers, s.created_by AS expected,
+    a.last AS found, s.balance_after AS expected_balance, left(a.body, 200) AS found_body
+FROM betting.bets b
+LEFT JOIN staked s ON s.idempotent_key = 'BET:' || b.id
+LEFT JOIN told a ON a.subject = b.id
+WHERE CASE WHEN a.answers IS NULL THEN b.created_at > (SELECT since FROM reach)
+    ELSE (a.answers = 1 AND a.first = s.created_by
+        AND CASE WHEN pg_input_is_valid(a.body, 'jsonb') THEN a.body::jsonb
+            @> jsonb_build_object('betId', b.id, 'balance', s.balance_after) END) IS NOT TRUE
+    END
+ORDER BY b.round_id, b.number LIMIT 10;
+
+-- name: seeds_are_those_published
+-- B12: the seed of a coinflip is the one whose hash was shown before anybody could bet.
+SELECT id AS round_id, name, encode(seed_hash, 'hex') AS expected,
+    encode(sha256(seed), 'hex') AS found
+FROM betting.rounds
+WHERE seed_hash IS DISTINCT FROM sha256(seed)
+ORDER BY id LIMIT 10;
+
+-- name: draws_follow_from_their_seed
+-- B12: B has won a drawn match when the last bit of HMAC-SHA256(seed, match) is 1, else A.
+WITH seeds AS MATERIALIZED (
+    -- RFC 2104: the key is mixed with 36… inside and 5c… outside; once a round, not once a match.
+    SELECT id, betting.padded_key(seed, x'3636363636363636'::bigint) AS inside,
+        betting.padded_key(seed, x'5c5c5c5c5c5c5c5c'::bigint) AS outside
+    FROM betting.rounds WHERE kind = 'coinflip'
+), draws AS (
+    SELECT m.id, m.round_id, m.number, m.winner, CASE get_byte(
+            sha256(s.outside || sha256(s.inside || convert_to(m.id::text, 'UTF8'))), 31
+        ) & 1 WHEN 1 THEN 'B' ELSE 'A' END AS drawn
+    FROM betting.matches m
+    JOIN seeds s ON s.id = m.round_id
+    WHERE m.winner IN ('A', 'B')
+)
+SELECT id AS match_id, round_id, number, drawn AS expected, winner AS found
+FROM draws WHERE winner::text <> drawn
+ORDER BY round_id, number LIMIT 10;
+
+-- name: rounds_have_one_answer
+-- I1: a round was asked for once, as far back as answers are kept, and its answer names it.
+SELECT r.id AS round_id, r.name, 1 AS expected, coalesce(a.answers, 0) AS found,
+    r.created_by AS expected_by, a.principal AS found_by
+FROM betting.rounds r
+LEFT JOIN (
+    SELECT subject, count(*) AS answers, min(principal) AS principal,
+        bool_and(strpos(encode(body, 'escape'), subject::text) > 0) AS named
+    FROM commands.answers WHERE command = 'CreateRound' AND refused IS NULL
+    GROUP BY subject
+) a ON a.subject = r.id
+WHERE CASE WHEN a.answers IS NULL THEN r.created_at > (
+        SELECT least(min(created_at), now() - interval '22 hours') FROM commands.answers
+    ) ELSE NOT (a.answers = 1 AND a.named AND a.principal = r.created_by) END
+ORDER BY r.id LIMIT 10;

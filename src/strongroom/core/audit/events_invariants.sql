@@ -9,6 +9,64 @@ FROM (
 WHERE seq <> seq_before + 1
 ORDER BY key, seq LIMIT 10;
 
+-- name: transfers_are_announced
+-- E1: whoever moves something says what happened in the same transaction. A transaction's rows
+-- share its time, so a transfer that no event shares its time with was made by no command.
+SELECT t.id AS transfer_id, t.key, t.created_by, t.created_at, 'an event' AS expected,
+    NULL AS found
+FROM ledger.transfers t
+WHERE NOT EXISTS (SELECT FROM events.log l WHERE l.created_at = t.created_at)
+ORDER BY t.created_at, t.id LIMIT 10;
+
+-- name: moves_have_their_events
+-- E1: a deposit, withdrawal, transfer or reversal was announced once, for its amount and its
+-- user, and only such as happened were; a batch announces together how many it posted.
+WITH kinds (prefix, gains, type) AS (VALUES
+    ('DEPOSIT', true, 'wallets.FundsDeposited'),
+    ('WITHDRAWAL', false, 'wallets.FundsWithdrawn'),
+    ('TRANSFER', true, 'wallets.FundsTransferred')
+), moved AS (
+    SELECT s.transfer_id, s.idempotent_key AS key, k.type, abs(s.amount) AS amount,
+        s.owner_id::text AS user_id, s.created_at
+    FROM ledger.statement s
+    JOIN kinds k ON k.prefix = split_part(s.idempotent_key, ':', 1) AND k.gains = (s.amount > 0)
+    WHERE s.purpose = 'wallet'
+    UNION ALL
+    SELECT id, key, 'wallets.TransferReversed', NULL, NULL, created_at
+    FROM ledger.transfers WHERE key LIKE 'REVERSAL:%'
+), told AS (
+    SELECT payload ->> 'transferId' AS transfer_id, type, count(*) AS events,
+        min((payload ->> 'amount')::bigint) AS amount,
+        min(coalesce(payload ->> 'toUserId', payload ->> 'userId')) AS user_id,
+        min(created_at) AS created_at
+    FROM events.log
+    WHERE type IN ('wallets.FundsDeposited', 'wallets.FundsWithdrawn', 'wallets.FundsTransferred',
+        'wallets.TransferReversed')
+    GROUP BY 1, 2
+), batches AS (
+    SELECT created_at, sum((payload ->> 'posted')::bigint) AS posted
+    FROM events.log WHERE type = 'wallets.BatchPosted'
+    GROUP BY 1
+), odd AS (
+    SELECT coalesce(m.transfer_id::text, t.transfer_id) AS transfer_id, m.key, m.created_at,
+        m.amount AS expected, t.amount AS found, m.user_id AS expected_user,
+        t.user_id AS found_user, t.events AS announced,
+        m.key LIKE 'TRANSFER:%' AND t.events IS NULL AS of_a_batch,
+        count(*) OVER (PARTITION BY m.created_at) AS together
+    FROM moved m
+    FULL JOIN told t ON t.transfer_id = m.transfer_id::text AND t.type = m.type
+    WHERE (t.events = 1 AND t.created_at = m.created_at
+        AND t.amount IS NOT DISTINCT FROM m.amount
+        AND t.user_id IS NOT DISTINCT FROM m.user_id) IS NOT TRUE
+)
+SELECT o.transfer_id, o.key, o.expected, o.found, o.expected_user, o.found_user, o.announced,
+    CASE WHEN o.of_a_batch THEN o.together END AS moved_together,
+    CASE WHEN o.of_a_batch THEN coalesce(b.posted, 0) END AS announced_together
+FROM odd o
+LEFT JOIN batches b ON b.created_at = o.created_at
+WHERE NOT coalesce(o.of_a_batch AND o.together <= b.posted, false)
+ORDER BY o.created_at, 1 LIMIT 10;
+
 -- name: queues_are_bound
 -- E2: a queue hears every type its subscriber named.
 SELECT q.queue, q.pattern, 'bound' AS expected,

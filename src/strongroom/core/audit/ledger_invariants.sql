@@ -104,61 +104,55 @@ SELECT key COLLATE "C" AS key, 1 AS expected, count(*) AS found
 FROM ledger.transfers GROUP BY 1 HAVING count(*) > 1
 ORDER BY 1 LIMIT 10;
 
--- name: unique_indexes_stand
--- L9: the unique indexes that refuse a second effect exist as defined, valid and in use.
-SELECT wanted.name AS index, wanted.definition AS expected,
-    CASE WHEN i.indexrelid IS NULL THEN 'missing'
-        WHEN NOT (i.indisvalid AND i.indisready AND i.indislive) THEN 'not valid'
-        ELSE pg_get_indexdef(i.indexrelid) END AS found
-FROM (VALUES
-    ('ledger.transfers_key',
-        'CREATE UNIQUE INDEX transfers_key ON ledger.transfers USING btree (key)'),
-    ('ledger.transfers_reverses',
-        'CREATE UNIQUE INDEX transfers_reverses ON ledger.transfers USING btree (reverses)'
-        ' WHERE (reverses IS NOT NULL)'),
-    ('ledger.transfers_pkey',
-        'CREATE UNIQUE INDEX transfers_pkey ON ledger.transfers USING btree (id)'),
-    ('ledger.entries_pkey',
-        'CREATE UNIQUE INDEX entries_pkey ON ledger.entries USING btree (account_id, seq)'),
-    ('commands.answers_pkey',
-        'CREATE UNIQUE INDEX answers_pkey ON commands.answers USING btree (id)'),
-    ('events.log_pkey',
-        'CREATE UNIQUE INDEX log_pkey ON events.log USING btree (key, seq)')
-) AS wanted (name, definition)
-LEFT JOIN pg_index i ON i.indexrelid = to_regclass(wanted.name)
-WHERE i.indexrelid IS NULL OR NOT (i.indisvalid AND i.indisready AND i.indislive)
-    OR pg_get_indexdef(i.indexrelid) <> wanted.definition
-ORDER BY 1 LIMIT 10;
-
--- name: the_past_cannot_be_changed
--- A3: the application's role may add to what happened, and neither change nor remove it.
-SELECT guarded.name AS "table", 'not granted' AS expected, privilege AS found
-FROM (VALUES ('ledger.entries'), ('ledger.transfers'), ('events.log')) AS guarded (name)
-CROSS JOIN unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER', 'OWNERSHIP', 'TABLE'])
-    AS privilege
-JOIN pg_roles app ON app.rolname = 'strongroom_app'
-LEFT JOIN pg_class c ON c.oid = to_regclass(guarded.name)
-WHERE CASE privilege
-    WHEN 'TABLE' THEN c.oid IS NULL
-    WHEN 'OWNERSHIP' THEN pg_has_role(app.oid, c.relowner, 'MEMBER')
-    WHEN 'UPDATE' THEN has_any_column_privilege(app.oid, c.oid, privilege)
-    ELSE has_table_privilege(app.oid, c.oid, privilege) END
-ORDER BY 1, 3 LIMIT 10;
-
--- name: append_only_triggers_stand
--- A3: nobody's UPDATE, DELETE or TRUNCATE passes, not even the owner's: the triggers are there,
--- fire always and without condition, and call the function that refuses.
-SELECT guarded.name AS "table", wanted.name AS "trigger",
-    'enabled always, calls ledger.refuse_change' AS expected,
-    CASE WHEN t.oid IS NULL THEN 'missing'
-        ELSE format('enabled %s, calls %s', t.tgenabled, t.tgfoid::regproc) END AS found
-FROM (VALUES ('ledger.entries'), ('ledger.transfers'), ('events.log')) AS guarded (name)
--- The kinds are bits: 1 each row, 2 before, 8 delete, 16 update, 32 truncate.
-CROSS JOIN (VALUES ('append_only', 1 + 2 + 8 + 16), ('not_emptied', 2 + 32))
-    AS wanted (name, kind)
-LEFT JOIN pg_trigger t ON t.tgrelid = to_regclass(guarded.name) AND t.tgname = wanted.name
-LEFT JOIN pg_proc f ON f.oid = t.tgfoid
-WHERE t.oid IS NULL OR t.tgenabled <> 'A' OR t.tgtype <> wanted.kind
-    OR t.tgqual IS NOT NULL OR t.tgattr <> ''::int2vector
-    OR t.tgfoid <> to_regproc('ledger.refuse_change') OR f.prosrc !~ '^\s*BEGIN\s+RAISE EXCEPTION'
+-- name: entries_fit_their_keys
+-- L11: a transfer's key says what was done, and with it which accounts it moves, in which
+-- direction and under which type; a key of no known kind leaves the accounts of the known alone,
+-- but for moving money between wallets.
+WITH moves (prefix, counts, source, source_type, target, target_type) AS (VALUES
+    ('DEPOSIT', 'money', 'world', 'DEBIT', 'wallet', 'DEPOSIT'),
+    ('WITHDRAWAL', 'money', 'wallet', 'WITHDRAWAL', 'world', 'CREDIT'),
+    ('TRANSFER', 'money', 'wallet', 'DEBIT', 'wallet', 'CREDIT'),
+    ('REVERSAL', 'money', 'wallet', 'REVERSAL', 'wallet', 'REVERSAL'),
+    ('REVERSAL', 'money', 'world', 'REVERSAL', 'world', 'REVERSAL'),
+    ('BET', 'money', 'wallet', 'DEBIT', 'stake', 'STAKE'),
+    ('REFUND', 'money', 'stake', 'STAKE', 'wallet', 'REFUND'),
+    ('VOID', 'money', 'stake', 'STAKE', 'wallet', 'REFUND'),
+    ('SETTLE', 'money', 'stake', 'STAKE', 'wallet', 'PAYOUT'),
+    ('SETTLE', 'money', 'stake', 'STAKE', 'fees', 'FEE'),
+    ('PAYMENT', 'money', 'clearing', 'PAYMENT', 'organiser', 'PAYMENT'),
+    ('PAYBACK', 'money', 'organiser', 'REFUND', 'clearing', 'REFUND'),
+    ('SUPPLY', 'stock', 'world', 'SUPPLY', 'free', 'SUPPLY'),
+    ('SUPPLY', 'stock', 'free', 'SUPPLY', 'world', 'SUPPLY'),
+    ('HOLD', 'stock', 'free', 'HOLD', 'held', 'HOLD'),
+    ('RELEASE', 'stock', 'held', 'RELEASE', 'free', 'RELEASE'),
+    ('EXPIRE', 'stock', 'held', 'EXPIRY', 'free', 'EXPIRY'),
+    ('SALE', 'stock', 'held', 'SALE', 'sold', 'SALE'),
+    ('SALE', 'stock', 'free', 'SALE', 'sold', 'SALE'),
+    ('RETURN', 'stock', 'sold', 'RETURN', 'free', 'RETURN')
+), kinds AS (
+    SELECT DISTINCT m.prefix, m.counts, leg.purpose, leg.gains, leg.type::ledger.entry_type AS type
+    FROM moves m
+    CROSS JOIN LATERAL (VALUES
+        (m.source, false, m.source_type), (m.target, true, m.target_type)
+    ) AS leg (purpose, gains, type)
+), posted AS (
+    SELECT e.account_id, e.seq, e.transfer_id, t.key, a.purpose AS account, e.amount, e.type,
+        split_part(t.key, ':', 1) AS prefix, split_part(a.purpose, ':', 1) AS purpose,
+        -- A unit of stock names what it counts: `SEAT:…`.
+        CASE WHEN strpos(a.unit, ':') > 0 THEN 'stock' ELSE 'money' END AS counts
+    FROM ledger.entries e
+    JOIN ledger.accounts a ON a.id = e.account_id
+    JOIN ledger.transfers t ON t.id = e.transfer_id
+)
+SELECT p.account_id, p.seq, p.transfer_id, p.key, p.account, p.amount, (
+        SELECT string_agg(w.type::text, ' or ' ORDER BY w.type) FROM kinds w
+        WHERE w.prefix = p.prefix AND w.purpose = p.purpose AND w.counts = p.counts
+            AND w.gains = (p.amount > 0)
+    ) AS expected, p.type AS found
+FROM posted p
+LEFT JOIN kinds k ON k.prefix = p.prefix AND k.purpose = p.purpose AND k.counts = p.counts
+    AND k.gains = (p.amount > 0) AND k.type = p.type
+WHERE k.prefix IS NULL AND (p.prefix IN (SELECT prefix FROM kinds)
+    OR p.purpose IN (SELECT purpose FROM kinds) AND NOT (p.account = 'wallet'
+        AND p.type = CASE WHEN p.amount > 0 THEN 'CREDIT' ELSE 'DEBIT' END::ledger.entry_type))
 ORDER BY 1, 2 LIMIT 10;

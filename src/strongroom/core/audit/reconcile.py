@@ -18,10 +18,15 @@ from strongroom.ids import NewId, uuid7
 
 sql = Queries(__package__, "audit.sql")
 
+GUARDS = Queries(__package__, "guards_invariants.sql")
+"""What keeps the data from being changed. Asked last: a guard that was put aside says that
+something may be wrong, and whoever reads a report wants what is wrong first."""
+
 CORE = (
     Queries(__package__, "ledger_invariants.sql"),
     Queries(__package__, "commands_invariants.sql"),
     Queries(__package__, "events_invariants.sql"),
+    GUARDS,
 )
 """What holds whichever applications there are."""
 
@@ -81,7 +86,7 @@ class Reconciler:
         self._new_id = new_id
         self._invariants = [
             (name, queries.why[name], query)
-            for queries in (*CORE, *apps)
+            for queries in (*CORE[:-1], *apps, GUARDS)
             for name, query in queries.sql.items()
         ]
         names = {name for name, _, _ in self._invariants}

@@ -14,7 +14,9 @@ WHERE NOT mine OR fingerprint IS NOT NULL;
 SELECT clock_timestamp();
 
 -- name: forget_answers
--- A stored answer is for retries, and nobody retries after a month; the unique effect stays.
+-- A stored answer is for retries, and nobody retries after a month; the unique effect stays. The
+-- oldest go first: all that are younger than the oldest one must be there (I1).
 DELETE FROM commands.answers WHERE id IN (
-    SELECT id FROM commands.answers WHERE created_at < now() - make_interval(days => $1) LIMIT $2
+    SELECT id FROM commands.answers WHERE created_at < now() - make_interval(days => $1)
+    ORDER BY created_at LIMIT $2
 );

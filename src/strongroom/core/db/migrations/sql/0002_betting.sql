@@ -91,6 +91,14 @@ CREATE VIEW betting.bets_seen AS
 SELECT *, betting.bet_status(amount - matched - refunded, matched, settled) AS status
 FROM betting.bets;
 
+-- HMAC for who reads alone, as pgcrypto may not be there: the key, padded to a block of SHA-256
+-- with zeros, and each 8 bytes of it mixed with `pad` (invariant B12).
+CREATE FUNCTION betting.padded_key(key bytea, pad bigint) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT string_agg(int8send(('x' || substr(hex, n, 16))::bit(64)::bigint # pad), '' ORDER BY n)
+    FROM rpad(encode(key, 'hex'), 128, '0') AS hex, generate_series(1, 113, 16) AS n
+$$;
+
 GRANT USAGE ON SCHEMA betting TO strongroom_app, strongroom_audit;
 GRANT SELECT ON ALL TABLES IN SCHEMA betting TO strongroom_app, strongroom_audit;
 GRANT INSERT, UPDATE ON betting.rounds, betting.books, betting.bets, betting.matches
