@@ -35,8 +35,9 @@ MOST_NAMES = 10
 """Seven is the aim."""
 
 WIDE = {
+    "strongroom.core.commands": (12, "commands and errands, and what runs and carries them"),
     "strongroom.core.events": (13, "the log, its subscribers and a transport with its own seam"),
-    "strongroom.core.ledger": (11, "accounts are named by functions, one a purpose"),
+    "strongroom.core.ledger": (12, "accounts are named by functions, one a purpose"),
 }
 """Rooms with more public names, how many at most, and the reason."""
 

@@ -349,7 +349,10 @@ def test_python_on_a_page_compiles_and_imports_what_there_is(block: str) -> None
 
 @pytest.mark.parametrize("block", blocks("toml"))
 def test_settings_on_a_page_fit(block: str) -> None:
-    Settings(**tomllib.loads(block))
+    given = tomllib.loads(block)
+    found = Settings(**given)
+    assert given
+    assert {name: getattr(found, name) for name in given} == given
 
 
 def programs() -> list[Any]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class StrongroomError(Exception):
@@ -53,6 +53,11 @@ class Forbidden(StrongroomError):
 class Refused(StrongroomError):
     """A rule does not allow this."""
 
+    def __init__(self, detail: str | None = None, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.facts = facts or {}
+        """What a program should know of the refusal; kept and replayed with it."""
+
 
 class Busy(StrongroomError):
     """Not now. Try again, with the same key."""
@@ -64,8 +69,14 @@ class StoredRefusal(Refused):
     """A refusal by a rule, as it is kept with its key."""
 
     def __init__(
-        self, code: str, detail: str, request_id: str | None = None, *, replayed: bool = False
+        self,
+        code: str,
+        detail: str,
+        request_id: str | None = None,
+        *,
+        facts: dict[str, Any] | None = None,
+        replayed: bool = False,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(detail, facts)
         self.code = code  # type: ignore[misc]  # the code of the first answer, not of this class
         self.request_id, self.replayed = request_id, replayed

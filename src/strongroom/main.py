@@ -16,11 +16,14 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from strongroom.apps import betting
+from strongroom.apps import betting, ticketing
+from strongroom.apps.ticketing.codes import Signer, load_or_make_ticket_key
 from strongroom.clock import monotonic
 from strongroom.core.audit import Reconciler, Report
 from strongroom.core.audit.reconcile import Progress
-from strongroom.core.commands import Command, Executor, Lanes, Reply, Ticket
+from strongroom.core.commands import Command, Errand, Executor, Lanes, Reply, Ticket
+from strongroom.core.commands.errand import Performer
+from strongroom.core.commands.work import forget_answers
 from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
@@ -29,11 +32,18 @@ from strongroom.core.guard import Gather
 from strongroom.core.identity import Identity, load_or_make_secret
 from strongroom.core.ledger import Statements
 from strongroom.core.ledger.statements import Balance
+from strongroom.core.mail import Mailer
+from strongroom.core.payments import Payments
+from strongroom.core.payments import flow as payments
 from strongroom.settings import Settings
 
-SUBSCRIBERS: Sequence[Subscriber] = betting.SUBSCRIBERS
+SUBSCRIBERS: Sequence[Subscriber] = (
+    *betting.SUBSCRIBERS,
+    *payments.SUBSCRIBERS,
+    *ticketing.SUBSCRIBERS,
+)
 
-INVARIANTS = (betting.INVARIANTS,)
+INVARIANTS = (betting.INVARIANTS, ticketing.INVARIANTS)
 
 DRAIN_S = 20.0
 """How long a stopping process finishes what it accepted."""
@@ -65,6 +75,36 @@ class Strongroom:
             refresh_ttl_s=self.settings.refresh_token_ttl_s,
             rate_limits=self.settings.rate_limits == "on",
         )
+        self.payments = Payments(
+            self.database,
+            self.executor,
+            sandbox_secret=self.settings.sandbox_secret
+            or load_or_make_secret(self.settings.data_dir / "sandbox"),
+            sandbox_pays=self.settings.environment != "production",
+        )
+        self.signer = Signer(
+            load_or_make_ticket_key(self.settings.data_dir, self.settings.ticket_key)
+        )
+        self.post = ticketing.Post(
+            self.database,
+            self.identity.users,
+            Mailer.of(
+                smtp_url=self.settings.smtp_url,
+                mail_from=self.settings.mail_from,
+                mail_dir=self.settings.mail_dir or self.settings.data_dir / "mail",
+            ),
+            self.signer,
+        )
+        self.ticketing = ticketing.Reading(
+            self.database,
+            self.identity.users,
+            self.signer,
+            deadline_s=self.settings.read_deadline_ms / 1000,
+        )
+        self.performers: dict[type[Errand], Performer[Any]] = {
+            **self.payments.performers,
+            ticketing.SendMail: self.post.send,
+        }
         self.draining = False
         self.lanes: Lanes
         self.wallets: Gather[UUID, Balance]
@@ -81,6 +121,8 @@ class Strongroom:
 
     async def __aexit__(self, *_: object) -> None:
         await self.lanes.drain(DRAIN_S)
+        self.post.close()
+        self.ticketing.close()
         await self.identity.close()
         await self.audit.close()
         await self.database.close()
@@ -100,9 +142,23 @@ class Strongroom:
         return outcome.reply or msgspec.json.decode(outcome.body, type=reply)
 
     @property
-    def chores(self) -> list[Callable[[], Awaitable[list[Command]]]]:
-        """What the clock makes due, asked by workers."""
-        return [partial(betting.commands_due, self.database, self.settings.bet_pending_timeout_s)]
+    def chores(self) -> list[Callable[[], Awaitable[Sequence[Command | Errand]]]]:
+        """What the clock makes due, asked by the worker that leads."""
+        pending_s = self.settings.bet_pending_timeout_s
+        return [
+            partial(betting.commands_due, self.database, pending_s),
+            partial(ticketing.commands_due, self.database),
+            *self.payments.chores,
+        ]
+
+    @property
+    def forgetting(self) -> list[Callable[[int], Awaitable[int]]]:
+        """What is past keeping, deleted up to a limit at a time: how much that was."""
+        return [
+            partial(forget_answers, self.database, self.settings.key_retention_days),
+            self.identity.forget_used_once,
+            partial(ticketing.forget_reservations, self.database),
+        ]
 
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""

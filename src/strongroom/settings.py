@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +17,18 @@ from pydantic_settings import (
 
 DEFAULT_DATA_DIR = Path(".strongroom")
 
+PREFIX = "STRONGROOM_"
+
+NO_SETTINGS = ("STRONGROOM_RESOLVED", "STRONGROOM_TEST_")
+"""Beginnings of names that are of another kind: what `up` hands to its children, and what the
+tests are told."""
+
 
 class Settings(BaseSettings):
     """What an installation may choose. Defaults are tier 1: one machine, embedded Postgres."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STRONGROOM_", toml_file="strongroom.toml", extra="forbid"
+        env_prefix=PREFIX, toml_file="strongroom.toml", extra="forbid"
     )
 
     data_dir: Path = Field(
@@ -35,7 +43,8 @@ class Settings(BaseSettings):
         description="Who migrates, when that is another login than `database_url`.",
     )
     environment: Literal["development", "production"] = Field(
-        default="development", description="`production` refuses `users create`."
+        default="development",
+        description="`production` refuses `users create`, and payments by the built-in sandbox.",
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(
@@ -51,6 +60,27 @@ class Settings(BaseSettings):
         min_length=32,
         description="Key of the access tokens; by default made once and kept in the data folder.",
     )
+    ticket_key: str | None = Field(
+        default=None,
+        description="Seed of the Ed25519 key that signs tickets, 32 bytes in base64url; made once "
+        "by default and kept in the data folder.",
+    )
+    smtp_url: str | None = Field(
+        default=None,
+        description="Mail server, `smtp://user:password@host:587` or `smtps://…`; without one "
+        "mails lie in `mail_dir`.",
+    )
+    mail_from: str = Field(
+        default="Strongroom <tickets@strongroom.invalid>", description="Sender of the mails."
+    )
+    mail_dir: Path | None = Field(
+        default=None, description="Where mails lie as .eml; by default `mail` in the data folder."
+    )
+    sandbox_secret: str | None = Field(
+        default=None,
+        min_length=32,
+        description="Key of the built-in payment provider's callbacks; made once by default.",
+    )
     access_token_ttl_s: int = Field(
         default=900, ge=1, le=900, description="Life of an access token."
     )
@@ -65,6 +95,14 @@ class Settings(BaseSettings):
     )
     bet_pending_timeout_s: int = Field(
         default=300, ge=1, description="A bet that found no counterpart is given back after this."
+    )
+    reservation_ttl_s: int = Field(
+        default=600, ge=1, le=86_400, description="How long reserved seats wait for their order."
+    )
+    reservations_per_event: Literal["limit", "one"] = Field(
+        default="limit",
+        description="`one` allows a user one reservation of an event at a time; `limit` as many "
+        "as the ticket types' limits do.",
     )
     key_retention_days: int = Field(
         default=30, ge=1, description="How long answers are kept for replay."
@@ -87,3 +125,14 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def unknown_names(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names in the environment that look like settings and are none, each with the nearest one
+    that is. They are not refused: a shell may hold names for other programs."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for name in sorted(environment):
+        given = name.upper()  # settings are found whatever the case
+        if given.startswith(PREFIX) and given not in known and not given.startswith(NO_SETTINGS):
+            (nearest,) = get_close_matches(given, known, n=1, cutoff=0)
+            yield name, nearest

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +25,7 @@ import psycopg
 
 from end_to_end._client import Client
 from serving import Clones, Server
+from strongroom.lab.arena import free_port
 from strongroom.main import Strongroom
 from strongroom.settings import Settings
 
@@ -93,16 +94,14 @@ class ApiProcess(Process):
     """An API process; comes back on the port it had."""
 
     def __init__(self, env: dict[str, str], log: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         super().__init__([*STRONGROOM, "serve", "--port", str(self.port)], env, log)
 
     def ready(self) -> bool:
         try:
             with Client(self.port) as client:
                 return client.get("/readyz").status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):  # also half an answer: it died meanwhile
             return False
 
 

@@ -15,12 +15,16 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from end_to_end._cli import STRONGROOM, Ended, cli, environment
 from end_to_end._client import Client
 from playing import bet, drained, new_round, open_users
 from strongroom.apps.betting import CloseRound
 from strongroom.apps.wallets import Transfer
+from strongroom.core.audit import PausePayouts
+from strongroom.core.commands.command import Overloaded
+from strongroom.core.ledger import InsufficientFunds
 from strongroom.doors.cli.app import app
 from strongroom.doors.cli.flags import BadSettings, ending, settings_of
 from strongroom.main import Strongroom
@@ -114,9 +118,16 @@ def test_every_command_explains_itself_with_an_example(names: tuple[str, ...]) -
     assert command.help
     assert command.epilog.startswith(f"Example: strongroom {' '.join(names)}")
     flags = {flag for param in command.params for flag in param.opts}
-    assert "--json" in flags
-    if names[0] not in ("openapi", "bench"):
-        assert "--data-dir" in flags
+    assert {"--json", "--data-dir"} <= flags
+
+
+@pytest.mark.parametrize("group", ["", *sorted({names[0] for names in COMMANDS if len(names) > 1})])
+def test_help_about_several_commands_ends_with_an_example_of_one(group: str) -> None:
+    ran = CliRunner().invoke(app, [*group.split(), "--help"])
+    assert ran.exit_code == FINE
+    example = " ".join(ran.output.partition("Example:")[2].split())
+    assert example.startswith(f"strongroom {group}".strip())
+    assert tuple(example.split()[1:3]) in COMMANDS or tuple(example.split()[1:2]) in COMMANDS
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
@@ -170,10 +181,13 @@ def test_flags_override_the_environment_which_overrides_the_file(
         settings_of(port=70_000)
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "reconcile", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "worker", "reconcile", "doctor", "users create", "api-keys create x"],
+)
 def test_without_an_instance_it_says_how_to_start_one(command: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    found = cli(command, "--data-dir", str(nowhere))
+    found = cli(*command.split(), "--data-dir", str(nowhere))
     assert found.code == UNREACHABLE
     assert found.says(f"strongroom up --data-dir {nowhere}")
     assert not nowhere.exists()
@@ -195,6 +209,42 @@ def test_a_database_without_schema_says_migrate(place: Place, tmp_path: Path) ->
 
 def test_what_is_a_bug_stays_a_traceback() -> None:
     assert ending(AssertionError("a bug")) is None
+    assert ending(ExceptionGroup("tasks", [AssertionError("a bug"), KeyError("another")])) is None
+
+
+def test_of_errors_that_came_together_the_first_that_is_ours_is_told() -> None:
+    inner = ExceptionGroup("inner", [ValueError("a bug"), InsufficientFunds(), Overloaded()])
+    found = ending(ExceptionGroup("outer", [KeyError("another"), inner]))
+    assert found == (REFUSED, "insufficient_funds", InsufficientFunds().detail)
+
+
+def test_funding_on_damaged_books_says_to_reconcile(place: Place) -> None:
+    place.cli("users", "create", "--fund", "9")
+    place.rows("UPDATE ledger.accounts SET seq = 0 WHERE purpose = 'world'")
+    create = [*STRONGROOM, "users", "create", "--count", "3", "--fund", "5"]
+    done = subprocess.run(create, env=place.env, cwd=place.folder, capture_output=True, text=True)
+    words = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert done.returncode == REFUSED
+    assert words[0].startswith("books_contradict: ")
+    assert "`strongroom reconcile`" in " ".join(words)
+    assert "Traceback" not in " ".join(words)
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_that_is(place: Place) -> None:
+    found = place.cli(
+        "dead-letters",
+        "list",
+        STRONGROOM_POOLSIZE="7",
+        strongroom_workrs="2",
+        strongroom_pool_size="7",
+        STRONGROOM_TEST_DATABASE_URL="none",
+    )
+    assert found.code == FINE
+    warned = [json.loads(line) for line in found.err.splitlines() if line.startswith("{")]
+    assert [(one["level"], one["name"], one["nearest"]) for one in warned] == [
+        ("warning", "STRONGROOM_POOLSIZE", "STRONGROOM_POOL_SIZE"),
+        ("warning", "strongroom_workrs", "STRONGROOM_WORKERS"),
+    ]
 
 
 # Users and keys
@@ -272,6 +322,48 @@ def test_the_doctor_finds_what_makes_a_commit_forgettable(place: Place) -> None:
     assert checks["schema"]["state"] == "fine"
 
 
+def doctored(place: Place, name: str) -> dict[str, str]:
+    checks = place.cli("doctor", "--json").json["checks"]
+    (found,) = (one for one in checks if one["name"] == name)
+    return dict(found)
+
+
+def test_the_doctor_says_that_payouts_are_paused_and_why(place: Place) -> None:
+    assert doctored(place, "payouts")["state"] == "fine"
+
+    async def pause(house: Strongroom) -> None:
+        await house.run(PausePayouts("a strange transfer"), principal="operator:eve")
+
+    inside(place, pause)
+    found = doctored(place, "payouts")
+    assert found["state"] == "warning"
+    assert "a strange transfer" in found["found"]
+    assert "operator:eve" in found["found"]
+    assert "/api/ops/payouts/resume" in found["todo"]
+    # It is a state that somebody chose, and no defect.
+    assert place.cli("doctor").code == FINE
+
+
+def test_the_doctor_says_what_the_last_reconciliation_found(place: Place) -> None:
+    assert doctored(place, "reconciliation")["found"] == "none yet"
+    place.cli("users", "create", "--fund", "900")
+    assert place.cli("reconcile").code == FINE
+    assert doctored(place, "reconciliation")["state"] == "fine"
+    place.rows("ALTER TABLE ledger.entries DISABLE TRIGGER USER")
+    place.rows("UPDATE ledger.entries SET amount = 901 WHERE amount = 900 AND seq = 1")
+    assert place.cli("reconcile").code == REFUSED
+    found = doctored(place, "reconciliation")
+    assert found["state"] == "wrong"
+    assert "transfers_sum_to_zero is violated" in found["found"]
+    assert "strongroom reconcile" in found["todo"]
+    assert doctored(place, "payouts")["state"] == "warning"
+    place.rows("UPDATE ledger.entries SET amount = 900 WHERE amount = 901 AND seq = 1")
+    for trigger in ("append_only", "not_emptied"):
+        place.rows(f"ALTER TABLE ledger.entries ENABLE ALWAYS TRIGGER {trigger}")
+    assert place.cli("reconcile").code == FINE
+    assert doctored(place, "reconciliation")["state"] == "fine"
+
+
 def test_the_doctor_sees_a_secret_that_others_may_read(place: Place) -> None:
     secret = place.folder / "token_secret"
     secret.write_text("x" * 40)
@@ -346,13 +438,13 @@ def test_a_transfer_is_reversed_once(place: Place) -> None:
 
 
 def test_the_openapi_document_is_printed_without_a_database(tmp_path: Path) -> None:
-    found = cli("openapi", "--json", cwd=tmp_path)
+    found = cli("openapi", "--json", "--data-dir", "nowhere", cwd=tmp_path)
     assert found.json["openapi"].startswith("3.1")
     assert "/api/bets" in found.json["paths"]
 
 
 def test_benches_are_found_by_name() -> None:
-    listed = cli("bench")
+    listed = cli("bench", "--data-dir", "nowhere")
     assert (listed.code, listed.says("bets")) == (FINE, True)
     unknown = cli("bench", "nonsense")
-    assert (unknown.code, unknown.says("bets")) == (REFUSED, True)
+    assert (unknown.code, unknown.says("bets")) == (USAGE, True)

@@ -106,33 +106,33 @@ def test_every_route_of_the_contract_is_there_and_in_the_table() -> None:
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.role != "anyone"], ids=named)
 def test_without_a_token_nothing_is_done(client: Client, route: Route) -> None:
     answer = ask(client, route, None)
-    refused(answer, 401, "unauthenticated")
+    assert refused(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.role == "operator"], ids=named)
 def test_a_user_may_not_what_an_operator_may(client: Client, user: Person, route: Route) -> None:
-    refused(ask(client, route, user.token), 403, "operator_only")
+    assert refused(ask(client, route, user.token), 403, "operator_only")
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if "{" in r.path], ids=named)
 def test_what_is_not_there_is_404_and_so_is_a_malformed_id(
     client: Client, operator: Person, route: Route
 ) -> None:
-    refused(ask(client, route, operator.token), 404, "not_found")
+    assert refused(ask(client, route, operator.token), 404, "not_found")
     malformed = re.sub(r"\{\w+\}", "no-id", route.path)
     if route.method == "GET":
-        refused(client.get(malformed, operator.token), 404, "not_found")
+        assert refused(client.get(malformed, operator.token), 404, "not_found")
     else:
         body = BODIES.get(route.path)
-        refused(client.post(malformed, body, operator.token), 404, "not_found")
+        assert refused(client.post(malformed, body, operator.token), 404, "not_found")
 
 
 @pytest.mark.parametrize("route", WRITES, ids=named)
 def test_what_moves_something_needs_one_well_formed_key(
     client: Client, operator: Person, route: Route
 ) -> None:
-    refused(ask(client, route, operator.token, ""), 400, "idempotency_key_missing")
+    assert refused(ask(client, route, operator.token, ""), 400, "idempotency_key_missing")
     for key in ("a key", "schlüssel", "k" * 256, "semi;colon", "slash/"):
         answer = client.send(
             "POST",
@@ -140,10 +140,11 @@ def test_what_moves_something_needs_one_well_formed_key(
             [("Authorization", f"Bearer {operator.token}"), ("Idempotency-Key", key)],
             b"{}",
         )
-        refused(answer, 400, "idempotency_key_invalid")
+        assert refused(answer, 400, "idempotency_key_invalid")
     twice = [("Idempotency-Key", "one"), ("Idempotency-Key", "one")]
     headers = [("Authorization", f"Bearer {operator.token}"), *twice]
-    refused(client.send("POST", path_of(route), headers, b"{}"), 400, "idempotency_key_invalid")
+    answer = client.send("POST", path_of(route), headers, b"{}")
+    assert refused(answer, 400, "idempotency_key_invalid")
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
@@ -154,12 +155,12 @@ def test_another_method_is_405_and_says_which_ones_there_are(client: Client, pat
         assert answer.status == 405
         assert set(re.split(r",\s*", answer.headers["allow"])) == there
         if method != "HEAD":
-            refused(answer, 405, "method_not_allowed")
+            assert refused(answer, 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/nothing", "/api/wallets", "/api/bets/a/b/c"])
 def test_an_unknown_path_is_404(client: Client, path: str) -> None:
-    refused(client.get(path), 404, "no_such_path")
+    assert refused(client.get(path), 404, "no_such_path")
 
 
 # Keys ------------------------------------------------------------------------------------------

@@ -134,8 +134,11 @@ def test_a_result_of_void_gives_every_stake_back_too(
     bet_becomes(client, bob, b, status="MATCHED")
     step(client, operator, round, "result", winner="VOID")
     for person, bet in ((ann, a), (bob, b)):
-        bet_becomes(client, person, bet, status="REFUNDED", refunded=30)
-    round_becomes(client, ann.token, round["roundId"], "VOIDED")
+        found = bet_becomes(client, person, bet, status="REFUNDED", refunded=30)
+        assert (found["matched"], found["payout"]) == (0, 0)
+        assert balance(client, person) == (30, 0)
+    found = round_becomes(client, ann.token, round["roundId"], "VOIDED")
+    assert found["matched"] == 0
 
 
 def test_what_is_open_of_a_bet_can_be_taken_back_once(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -18,6 +20,9 @@ import pytest
 from end_to_end._cli import BUG, STRONGROOM, cli, environment, scratch
 from end_to_end._client import Client
 from end_to_end._house import eventually
+from strongroom.doors.cli.reach import reached
+from strongroom.lab.arena import free_port
+from strongroom.settings import Settings
 
 FINE, REFUSED = 0, 1
 
@@ -62,8 +67,17 @@ class Up:
         try:
             with Client(self.port, timeout=5) as client:
                 return client.get(path).status
-        except OSError:
+        except (OSError, http.client.HTTPException):  # also half an answer: it died meanwhile
             return None
+
+    def files(self) -> list[str]:
+        """What it has open."""
+        found = []
+        with contextlib.suppress(OSError):
+            for file in Path(f"/proc/{self.process.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found.append(str(file.readlink()))
+        return found
 
     def children(self) -> dict[str, int]:
         """Process ids by name: api-1, worker-1, postgres."""
@@ -184,30 +198,68 @@ def test_two_instances_run_side_by_side(instance: Up, room: Path) -> None:
 
 
 def test_a_taken_port_is_named_and_nothing_is_started(room: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        found = cli("up", "--port", str(port), "--data-dir", str(room / "data"))
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        found = cli("up", "--port", str(port), "--data-dir", str(room / "new" / "data"))
     assert found.code == REFUSED
     assert found.says(f"Port {port}", "--port 0")
-    assert not (room / "data" / "postgres").exists()
+    assert list(room.iterdir()) == []
 
 
 def test_a_killed_up_leaves_no_process_behind_and_the_next_one_goes_on(room: Path) -> None:
-    with running(room / "data", "--port", "0", "--api-processes", "2") as up:
+    port = str(free_port())  # one that is still free when the next one wants it
+    with running(room / "data", "--port", port, "--api-processes", "2") as up:
         token = up.ready().token(fund=77)
         children = up.children()
         assert set(children) == {"api-1", "api-2", "worker-1", "postgres"}
         up.end(signal.SIGKILL)
         ours = [pid for name, pid in children.items() if name != "postgres"]
         eventually(lambda: not any(map(arguments, ours)), "the children ended", END_S)
-        with running(room / "data", "--port", str(up.port)) as following:
+        with running(room / "data", "--port", port) as following:
             following.ready()
             assert following.balance(token) == 77
             assert not arguments(children["postgres"]), "the orphaned database was replaced"
             assert cli("reconcile", "--data-dir", str(room / "data")).code == FINE
             assert following.end() == FINE
+
+
+def test_a_command_waits_for_an_instance_that_is_starting_and_then_uses_it(room: Path) -> None:
+    data = room / "data"
+    with running(data, "--port", "0") as up:
+        eventually((data / "postgres").exists, "the folder is claimed", READY_S)
+        up.process.send_signal(signal.SIGSTOP)  # a start that takes long
+        create = ("users", "create", "--fund", "7", "--json", "--data-dir", str(data))
+        with (
+            (room / "said").open("w+b") as said,
+            subprocess.Popen(
+                [*STRONGROOM, *create], env=environment(), stdout=subprocess.PIPE, stderr=said
+            ) as creating,
+        ):
+            words = f"An instance is starting on {data}".encode()
+            eventually(lambda: words in (room / "said").read_bytes(), "it says so", READY_S)
+            up.process.send_signal(signal.SIGCONT)
+            made, _ = creating.communicate(timeout=READY_S)
+        assert creating.returncode == FINE, (room / "said").read_text()
+        assert up.ready().balance(json.loads(made)["accessToken"]) == 7
+        assert up.end() == FINE
+
+
+def test_an_instance_waits_for_a_command_that_has_started_the_database(room: Path) -> None:
+    data = room / "data"
+
+    lock = str(data / "postgres" / "supervisor.lock")
+
+    async def begin(stack: contextlib.ExitStack) -> Up:
+        async with reached(Settings(data_dir=data, database_url=None), new=True):
+            up = stack.enter_context(running(data, "--port", "0"))
+            await asyncio.to_thread(eventually, lambda: lock in up.files(), "it tries", READY_S)
+            await asyncio.to_thread(eventually, lambda: lock not in up.files(), "in vain", READY_S)
+            return up
+
+    with contextlib.ExitStack() as stack:
+        up = asyncio.run(begin(stack))
+        assert up.ready().status() == 200
+        assert up.end() == FINE
 
 
 def test_the_end_may_be_asked_for_during_the_start(room: Path) -> None:

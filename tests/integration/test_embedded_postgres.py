@@ -20,6 +20,7 @@ import pytest
 from strongroom.core.db import embedded, embedded_config
 from strongroom.core.db.embedded import EmbeddedPostgres, ServerFailed, binaries
 from strongroom.core.db.embedded_config import ServerUser, memory_bytes, server_user, serving
+from strongroom.lab.arena import free_port
 
 NOBODY = 65534  # an ordinary user that every system has
 ORDINARY = 2  # "bin": another user with a name, and nobody's choice
@@ -294,9 +295,9 @@ def test_a_stop_that_takes_too_long_is_cut_short(room: Path) -> None:
 
 def test_a_taken_port_is_named_and_once_free_is_the_only_one_listened_on(room: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         server = EmbeddedPostgres(room / "postgres", port=port)
         with pytest.raises(embedded.PortTaken, match=f"Port {port} on 127.0.0.1 is taken"):
             server.start()

@@ -18,6 +18,7 @@ from strongroom.main import Strongroom
 from wishes import Wish
 
 HOLD = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
+HOLD_ALL = "LOCK TABLE ledger.accounts IN EXCLUSIVE MODE"
 HOLD_KEY = "SELECT pg_advisory_xact_lock($1)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 TRANSFERS = "SELECT count(*) FROM ledger.transfers WHERE key LIKE 'WISH:%'"
@@ -36,6 +37,12 @@ async def blocked(owner: Database) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await owner.fetchval(WAITING):
             await asyncio.sleep(0)
+
+
+def soon(began: float, more_s: float = 0.1) -> float:
+    """A deadline short enough to wait for, and longer than a group takes that began then."""
+    now = monotonic()
+    return now + 2 * (now - began) + more_s
 
 
 async def test_five_hundred_at_once_commit_in_a_few_groups(
@@ -98,15 +105,113 @@ async def test_who_waited_past_the_deadline_is_told_so_and_nothing_is_done(
     house: Strongroom, people: People, owner: Database
 ) -> None:
     ann, bob = await people(2)
+    began = monotonic()
     async with held(owner, ann):
         first = asyncio.create_task(house.run(Wish(ann, bob)))
         await blocked(owner)
-        late = ticket(Wish(ann, bob), "late", deadline=monotonic() + 0.02)
+        late = ticket(Wish(ann, bob), "late", deadline=soon(began))
         waiting = asyncio.create_task(house.lanes.run(late))
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0)
+        while monotonic() <= late.deadline:
+            await asyncio.sleep(0)
     await first
     assert isinstance((await waiting).error, Overloaded)
     assert await owner.fetchval(TRANSFERS) == 1
+
+
+async def test_who_waits_is_told_at_the_deadline_though_the_database_stands_still(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    async with owner.transaction() as db:
+        await db.execute(HOLD_ALL)
+        began = monotonic()
+        first = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "first")))
+        await blocked(owner)
+        # Who came later may have less patience; all are told while nothing moves.
+        late = [
+            asyncio.create_task(
+                house.lanes.run(ticket(Wish(ann, bob), f"k{i}", deadline=soon(began, more_s)))
+            )
+            for i, more_s in enumerate((0.3, 0.1, *([0.2] * 50)))
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*late), PATIENCE_S)
+        assert not first.done()
+    assert {type(answer.error) for answer in answers} == {Overloaded}
+    assert (await first).stored
+    assert await owner.fetchval(TRANSFERS) == 1
+
+
+async def test_who_waits_for_ever_is_not_told_that_it_was_too_long(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    began = monotonic()
+    async with held(owner, ann):
+        first = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "first")))
+        await blocked(owner)
+        patient = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "patient")))
+        late = ticket(Wish(ann, bob), "late", deadline=soon(began))
+        assert isinstance((await house.lanes.run(late)).error, Overloaded)
+    assert (await first).stored
+    assert (await patient).stored
+
+
+async def test_a_group_that_takes_too_long_turns_newcomers_away_before_it_ends(
+    houses: Houses, house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    hurried = await houses(write_deadline_ms=50)
+    await hurried.run(Wish(ann, bob))  # the group before it was quick
+    async with held(owner, ann):
+        slow = asyncio.create_task(hurried.run(Wish(ann, bob)))
+        await blocked(owner)
+        await owner.fetch("SELECT pg_sleep(0.1)")
+        # Not even one turn of the event loop: it is refused before it waits for anything.
+        with pytest.raises(Overloaded):
+            hurried.run(Wish(ann, bob)).send(None)
+        assert not slow.done()
+    await slow
+
+
+async def test_while_nobody_is_served_one_tries_for_all_and_newcomers_are_turned_away(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    run, patience = house.lanes.run, monotonic() + PATIENCE_S
+    async with owner.transaction() as db:
+        await db.execute(HOLD_ALL)
+        first = asyncio.create_task(run(ticket(Wish(ann, bob), "first", deadline=monotonic() + 1)))
+        await blocked(owner)
+        others = [
+            asyncio.create_task(run(ticket(Wish(ann, bob), f"k{i}", deadline=patience)))
+            for i in range(20)
+        ]
+        assert isinstance((await first).error, Overloaded)  # a lock is not waited for any longer
+        await blocked(owner)
+        with pytest.raises(Overloaded):
+            run(ticket(Wish(ann, bob), "new", deadline=monotonic() + 1)).send(None)
+        groups, commands = house.executor.groups, house.executor.commands
+    assert all(answer.stored for answer in await asyncio.gather(*others))
+    assert house.executor.groups - groups == 2
+    assert house.executor.commands - commands == 20
+    assert (await run(ticket(Wish(ann, bob), "after"))).stored
+
+
+async def test_a_lane_that_is_stopped_tells_those_whose_group_has_not_begun(
+    house: Strongroom, people: People, owner: Database
+) -> None:
+    ann, bob = await people(2)
+    mine = Lanes(house.executor)
+    async with held(owner, ann):
+        stuck = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "stuck")))
+        await blocked(owner)
+        behind = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "behind")))
+        await asyncio.sleep(0)
+        assert not await mine.drain(0.01)
+        told = await asyncio.wait_for(behind, PATIENCE_S)
+        assert isinstance(told.error, Draining)
+        stuck.cancel()
 
 
 async def test_a_full_queue_turns_away_at_once(

@@ -17,7 +17,8 @@ from typing import Any, Self, TypeVar
 import pytest
 import uvloop
 
-from strongroom.lab import client
+from strongroom.lab import arena, client
+from strongroom.lab.arena import NoFreePort, free_port
 from strongroom.lab.bench import Bench, Report, Turn, measure, show, turn_seconds
 from strongroom.lab.client import (
     LoadResult,
@@ -395,9 +396,45 @@ def test_a_job_that_does_not_fit_is_refused_before_anything_is_sent() -> None:
         requests_of(Job(host="h", port=1, scenario="wallet-read", tokens=["t"]))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def outgoing(folder: Path, first: int, last: int) -> Path:
+    file = folder / "range"
+    file.write_text(f"{first}\t{last}\n")
+    return file
+
+
+def test_a_free_port_is_never_one_of_outgoing_connections() -> None:
+    first, last = map(int, arena.OUTGOING.read_text().split())
+    found = {free_port() for _ in range(200)}
+    assert not [port for port in found if first <= port <= last]
+    assert len(found) > 100
+
+
+def test_who_asks_a_free_port_in_vain_is_never_connected_to_itself() -> None:
+    address = ("127.0.0.1", free_port())
+    for _ in range(2000):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+    with socket.create_server(address) as listening:
+        assert listening.getsockname() == address
+
+
+def test_a_port_that_is_listened_on_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setattr(arena, "LOWEST_PORT", port)
+    monkeypatch.setattr(arena, "OUTGOING", outgoing(tmp_path, port + 1, 65535))
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(NoFreePort):
+        free_port()
+    assert free_port() == port
+
+
+@pytest.mark.parametrize(("first", "last", "lowest"), [(1024, 60_999, 61_000), (1, 65_535, 20_000)])
+def test_where_outgoing_connections_take_all_below_a_port_is_taken_from_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, last: int, lowest: int
+) -> None:
+    monkeypatch.setattr(arena, "OUTGOING", outgoing(tmp_path, first, last))
+    assert all(free_port() >= lowest for _ in range(50))
 
 
 def hello(folder: Path, port: int) -> Program:

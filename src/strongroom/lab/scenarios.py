@@ -142,6 +142,48 @@ def transfers(job: Job) -> Iterator[bytes]:
     )
 
 
+@scenario("reservations")
+def reservations(job: Job) -> Iterator[bytes]:
+    """POST /api/bookings/reserve, users in turn and carts in turn, each with a fresh key.
+
+    Options: `carts`, lists of (ticket type, quantity).
+    """
+    carts = [
+        [{"ticketTypeId": type, "quantity": quantity} for type, quantity in cart]
+        for cart in _option(job, "carts")
+    ]
+    bodies = [msgspec.json.encode(cart[0] if len(cart) == 1 else {"items": cart}) for cart in carts]
+    prefix = _key_prefix(job)
+    parts = []
+    for token in job.tokens:
+        headers = _headers(job, token) | {"Content-Type": "application/json"}
+        ends = [
+            request_parts("POST", "/api/bookings/reserve", headers, body, "Idempotency-Key")
+            for body in bodies
+        ]
+        parts.append([(before + prefix, after) for before, after in ends])
+    return (
+        b"%b%d%b" % (user[number % len(bodies)][0], number, user[number % len(bodies)][1])
+        for number, user in zip(count(), cycle(parts), strict=False)
+    )
+
+
+@scenario("completions")
+def completions(job: Job) -> Iterator[bytes]:
+    """POST /api/bookings/complete/{reservationId}, each reservation once, by its own user.
+
+    Options: `bookings`, pairs of a reservation and its user's place in `tokens`; `method` ("CARD").
+    """
+    body = msgspec.json.encode({"paymentMethod": job.options.get("method", "CARD")})
+    prefix = _key_prefix(job).decode()
+    for number, (reservation, place) in enumerate(_option(job, "bookings")):
+        headers = _headers(job, job.tokens[place]) | {
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"{prefix}{number}",
+        }
+        yield request_bytes("POST", f"/api/bookings/complete/{reservation}", headers, body)
+
+
 def _batch(job: Job, users: list[str], dice: random.Random, prefix: str) -> bytes:
     amount, items = job.options.get("amount", 1), []
     for place in range(job.options.get("batch", 1000)):

@@ -6,20 +6,23 @@ neighbours. Does not retry what a rule refused, and knows no HTTP.
 """
 
 from strongroom.core.commands.command import Command, Nothing, Reply
+from strongroom.core.commands.errand import Errand, Performed, Performer
 from strongroom.core.commands.executor import Executor
 from strongroom.core.commands.lanes import Lanes
 from strongroom.core.commands.ticket import Outcome, Ticket
-from strongroom.core.commands.work import Kept, Work, forget_answers
+from strongroom.core.commands.work import Kept, Work
 
 __all__ = [
     "Command",
+    "Errand",
     "Executor",
     "Kept",
     "Lanes",
     "Nothing",
     "Outcome",
+    "Performed",
+    "Performer",
     "Reply",
     "Ticket",
     "Work",
-    "forget_answers",
 ]

@@ -274,7 +274,10 @@ def _decide_one(work: Work, ticket: Ticket) -> Outcome:
             raise Poison(ticket, AssertionError(f"refused after a change: {error!r}")) from error
         if isinstance(error, Refused):
             request = str(ticket.request) if ticket.request else None
-            body = msgspec.json.encode({"detail": error.detail, "requestId": request})
+            said: dict[str, Any] = {"detail": error.detail, "requestId": request}
+            if error.facts:
+                said["facts"] = error.facts
+            body = msgspec.json.encode(said)
             return Outcome(body=body, refused=error.code)
         return Outcome(error=error)
     except Exception as error:

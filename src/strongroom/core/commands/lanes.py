@@ -2,7 +2,7 @@
 
 A lane's group is whatever has gathered while the last one was under way. Admission is by the wait
 that the queue stands for: who would wait past the deadline is turned away at once, before any
-database work.
+database work. Who was let in is told at the deadline, by the clock, though nothing may move.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from strongroom.clock import monotonic
 from strongroom.core.commands.command import Command, Draining, Overloaded
 from strongroom.core.commands.executor import Executor
 from strongroom.core.commands.ticket import Outcome, Ticket
+from strongroom.errors import Busy
 
 QUEUE_LIMIT = 10_000
 """Beyond this a lane holds more memory than patience, whatever its rate."""
 
 SMOOTHING = 0.2
 """Weight of the newest group in the estimate of how long one takes."""
+
+LOOK_S = 0.02
+"""At least this long between two looks at the queue for who waited too long: it may be full of
+deadlines a moment apart, and each look reads all of it."""
+
+NEVER = float("inf")
 
 
 class Lane:
@@ -29,21 +36,31 @@ class Lane:
         self._executor, self._limit = executor, limit
         self._queue: deque[Ticket] = deque()
         self._ready = asyncio.Event()
-        self._running = 0
+        self._began: list[float] = []  # of the groups under way, the oldest first
         self._group_s = 0.0
+        self._stuck = False  # nobody of the last group was served: all were told to come again
+        self._look_at = NEVER
+        self._look: asyncio.TimerHandle | None = None
         self._tasks = [asyncio.create_task(self._work()) for _ in range(width)]
 
     @property
     def idle(self) -> bool:
-        return not self._queue and not self._running
+        return not self._queue and not self._began
 
     @property
     def wait_s(self) -> float:
         """How long a command that comes now would wait for its group to begin; nothing when the
-        lane is idle, so that one slow group does not close the lane for good."""
+        lane is idle, so that one slow group does not close the lane for good. A group that is not
+        done takes at least as long again as it took so far, on average: when the database stalls,
+        those that ended before it say nothing. And while nobody is served there is no telling."""
         if self.idle:
             return 0.0
-        return (len(self._queue) // self._limit + 1) * self._group_s
+        if self._stuck:
+            return NEVER
+        group_s = self._group_s
+        if self._began:
+            group_s = max(group_s, monotonic() - self._began[0])
+        return (len(self._queue) // self._limit + 1) * group_s
 
     def put(self, ticket: Ticket) -> None:
         """Joins the group that is forming; Overloaded when that would be too late."""
@@ -52,6 +69,31 @@ class Lane:
             raise Overloaded()
         self._queue.append(ticket)
         self._ready.set()
+        if ticket.deadline < self._look_at:
+            self._look_again(ticket.deadline)
+
+    def _look_again(self, at: float) -> None:
+        """One timer a lane, mostly for a deadline whose ticket has long been answered."""
+        if self._look is not None:
+            self._look.cancel()
+        self._look_at = at
+        after_s = max(at - monotonic(), LOOK_S)
+        self._look = asyncio.get_running_loop().call_later(after_s, self._tell_the_late)
+
+    def _tell_the_late(self) -> None:
+        """Who has waited past the deadline is told so now, whenever the next group may begin."""
+        self._look, self._look_at = None, NEVER
+        now = monotonic()
+        waiting: deque[Ticket] = deque()
+        for ticket in self._queue:
+            if now > ticket.deadline:
+                ticket.end(Outcome(error=Overloaded()))
+            elif not ticket.done:
+                waiting.append(ticket)
+        self._queue = waiting
+        soonest = min((ticket.deadline for ticket in waiting), default=NEVER)
+        if soonest < NEVER:
+            self._look_again(soonest)
 
     async def _work(self) -> None:
         while True:
@@ -60,18 +102,21 @@ class Lane:
             if not group:
                 continue
             began = monotonic()
-            self._running += 1
+            self._began.append(began)
             try:
                 await self._executor.commit(group)
             finally:
-                self._running -= 1
+                self._began.remove(began)
+            self._stuck = all(map(_told_to_come_again, group))
             self._group_s += SMOOTHING * (monotonic() - began - self._group_s)
 
     def _take(self) -> list[Ticket]:
-        """The next group; who waited past the deadline is told so instead."""
+        """The next group; who waited past the deadline is told so instead. While nobody is served
+        one command tries for all: what is in a group is not told at its deadline any more."""
         queue, now = self._queue, monotonic()
+        limit = 1 if self._stuck else self._limit
         group: list[Ticket] = []
-        while queue and len(group) < self._limit:
+        while queue and len(group) < limit:
             ticket = queue.popleft()
             if now > ticket.deadline:
                 ticket.end(Outcome(error=Overloaded()))
@@ -84,6 +129,18 @@ class Lane:
     def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
+        if self._look is not None:
+            self._look.cancel()
+        for ticket in self._queue:
+            ticket.end(Outcome(error=Draining()))
+
+
+def _told_to_come_again(ticket: Ticket) -> bool:
+    """Answers follow a COMMIT a moment later, so who has one by the end of its group failed."""
+    future = ticket.future
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return False
+    return isinstance(future.result().error, Busy)
 
 
 class Lanes:

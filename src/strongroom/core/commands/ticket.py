@@ -63,7 +63,11 @@ class Outcome:
         if self.refused:
             said = msgspec.json.decode(self.body)
             raise StoredRefusal(
-                self.refused, said["detail"], said["requestId"], replayed=self.replayed
+                self.refused,
+                said["detail"],
+                said["requestId"],
+                facts=said.get("facts"),
+                replayed=self.replayed,
             )
 
 
@@ -71,7 +75,8 @@ class Ticket:
     """One command waiting for its group.
 
     `principal` is who asks (`user:{id}`, `worker:{queue}` …); `key` with `path` scopes the
-    idempotency key, None for a command that its own state makes idempotent. `in_doubt`: a COMMIT
+    idempotency key, None for a command that its own state makes idempotent. `body` is what was
+    asked, where that is less than the command: a retry has to bring the same. `in_doubt`: a COMMIT
     was under way when its connection broke, and the key has not been claimed since.
     """
 
@@ -98,6 +103,7 @@ class Ticket:
         deadline: float = float("inf"),
         request: UUID | None = None,
         cause: UUID | None = None,
+        body: bytes | None = None,
     ) -> None:
         self.command, self.principal, self.key = command, principal, key
         self.deadline, self.request, self.cause = deadline, request, cause
@@ -109,7 +115,7 @@ class Ticket:
         else:
             self.id = digest_id(principal, path or self.name, key)
             self.fingerprint = hashlib.sha256(
-                self.name.encode() + b"\0" + msgspec.json.encode(command)
+                self.name.encode() + b"\0" + (body or msgspec.json.encode(command))
             ).digest()
 
     @property

@@ -19,10 +19,11 @@ from strongroom.ids import NewId
 sql = Queries(__package__, "commands.sql")
 
 
-async def forget_answers(database: Database, days: int, limit: int) -> None:
-    """Deletes up to `limit` stored answers older than `days`; the effects stay unique for ever."""
+async def forget_answers(database: Database, days: int, limit: int) -> int:
+    """Deletes up to `limit` stored answers older than `days`; the effects stay unique for ever.
+    How many that were."""
     async with database.connection() as db:
-        await db.execute(sql.forget_answers, days, limit)
+        return int((await db.execute(sql.forget_answers, days, limit)).split()[-1])
 
 
 class Row(Protocol):
@@ -96,6 +97,8 @@ class Work:
         self._rows: dict[Kept[Any], dict[UUID, Any]] = {}
         self._added: dict[Kept[Any], list[Any]] = {}
         self._changed: dict[Kept[Any], dict[UUID, Any]] = {}
+        self._appended: dict[Table, list[tuple[Any, ...]]] = {}
+        self._noticed: dict[Table, list[tuple[Any, ...]]] = {}
         self._extra: list[tuple[str, tuple[Any, ...]]] = []
 
     # Fetching -------------------------------------------------------------------------------
@@ -143,6 +146,12 @@ class Work:
         self._added.setdefault(kept, []).append(row)
         return row
 
+    def append(self, table: Table, row: tuple[Any, ...], *, though_refused: bool = False) -> None:
+        """Adds a row that no decision looks at again. `though_refused`: it stays even when this
+        command is refused, as the scan of a ticket that was used before."""
+        rows = self._noticed if though_refused else self._appended
+        rows.setdefault(table, []).append(row)
+
     def change(self, kept: Kept[R], row: R) -> None:
         """Marks a held row as changed; to be called with the change."""
         self._changed.setdefault(kept, {})[row.id] = row
@@ -172,7 +181,7 @@ class Work:
     @property
     def mark(self) -> tuple[int, int, int, int]:
         """Counts what has been changed: a refusal must leave it as it was."""
-        added = sum(map(len, self._added.values()))
+        added = sum(map(len, self._added.values())) + sum(map(len, self._appended.values()))
         changed = sum(map(len, self._changed.values()))
         return len(self.books), len(self.outbox), added, changed + len(self._extra)
 
@@ -183,6 +192,9 @@ class Work:
         await self.books.write(self.db)
         for kept, rows in self._added.items():
             await kept.table.append(self.db, [kept.inserted(row) for row in rows])
+        for rows_of in (self._appended, self._noticed):
+            for table, more in rows_of.items():
+                await table.append(self.db, more)
         for kept, changed in self._changed.items():
             new = {id(row) for row in self._added.get(kept, ())}
             old = [row for row in changed.values() if id(row) not in new]

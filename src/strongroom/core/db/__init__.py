@@ -5,7 +5,8 @@ never goes back to the pool. Does not know a single table.
 """
 
 from strongroom.core.db.database import Connection, Database, DatabaseDown, Record
+from strongroom.core.db.leader import Leader
 from strongroom.core.db.queries import Queries
 from strongroom.core.db.tables import Table
 
-__all__ = ["Connection", "Database", "DatabaseDown", "Queries", "Record", "Table"]
+__all__ = ["Connection", "Database", "DatabaseDown", "Leader", "Queries", "Record", "Table"]

@@ -1,4 +1,4 @@
-"""Subscribers: which queue hears which events, and the command each event leads to."""
+"""Subscribers: which queue hears which events, and what each event leads to."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ still is only run twice, and its second run finds nothing left to do."""
 @dataclass(frozen=True, slots=True)
 class Subscriber:
     """A queue, the event types it hears (`betting.BetPlaced`, or a pattern `betting.*`), and
-    `react`, which turns one event into a command, or None. Equal commands of one batch run once."""
+    `react`, which turns one event into a command, an errand, or None. Equal ones of one batch run
+    once. `lease_s`: how long a dead worker's messages wait; None takes LEASE_S, errands need more
+    than the outside may take."""
 
     queue: str
     patterns: tuple[str, ...]
     react: Callable[[Event], Any | None]
     batch: int = 500
+    lease_s: int | None = None
 
 
 async def bind(owner: Database, subscribers: Sequence[Subscriber]) -> None:

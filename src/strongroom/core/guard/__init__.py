@@ -1,6 +1,7 @@
 """The guard: what keeps load off the database. May be wiped at any moment, never decides about
 money."""
 
-from strongroom.core.guard.gather import Gather
+from strongroom.core.guard.cache import Cache, Version
+from strongroom.core.guard.gather import Gather, Overloaded
 
-__all__ = ["Gather"]
+__all__ = ["Cache", "Gather", "Overloaded", "Version"]

@@ -7,7 +7,7 @@ password look alike, in words and in time. Does not decide what a role may do: t
 """
 
 from strongroom.core.identity.attempts import TooManyAttempts
-from strongroom.core.identity.identity import EmailTaken, Identity
+from strongroom.core.identity.identity import EmailTaken, Identity, User
 from strongroom.core.identity.principal import Principal, Unauthenticated
 from strongroom.core.identity.secret import load_or_make_secret
 from strongroom.core.identity.tokens import Tokens
@@ -19,5 +19,6 @@ __all__ = [
     "Tokens",
     "TooManyAttempts",
     "Unauthenticated",
+    "User",
     "load_or_make_secret",
 ]

@@ -136,6 +136,11 @@ class Identity:
             raise NotFound()
         return _user(row)
 
+    async def users(self, user_ids: list[UUID]) -> dict[UUID, User]:
+        """Those that are there."""
+        found = map(_user, await self._db.fetch(sql.users, user_ids))
+        return {user.id: user for user in found}
+
     async def find_user(self, email: str) -> User | None:
         """By address, in any case."""
         found = address(email)

@@ -9,6 +9,11 @@ RETURNING id, email, full_name, role, created_at, disabled_at;
 -- What a user may see of themselves; the hash never leaves with it.
 SELECT id, email, full_name, role, created_at, disabled_at FROM identity.users WHERE id = $1;
 
+-- name: users
+-- Whom mails go to, many at once.
+SELECT id, email, full_name, role, created_at, disabled_at FROM identity.users
+WHERE id = ANY($1::uuid[]);
+
 -- name: find_user
 -- Operators know people by their address.
 SELECT id, email, full_name, role, created_at, disabled_at FROM identity.users WHERE email = $1;

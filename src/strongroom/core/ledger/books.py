@@ -18,7 +18,22 @@ from strongroom.money import MAX_BALANCE, VND
 sql = Queries(__package__, "ledger.sql")
 
 EntryType = Literal[
-    "DEBIT", "CREDIT", "DEPOSIT", "WITHDRAWAL", "STAKE", "PAYOUT", "FEE", "REFUND", "REVERSAL"
+    "DEBIT",
+    "CREDIT",
+    "DEPOSIT",
+    "WITHDRAWAL",
+    "STAKE",
+    "PAYOUT",
+    "FEE",
+    "REFUND",
+    "REVERSAL",
+    "PAYMENT",
+    "SUPPLY",
+    "HOLD",
+    "RELEASE",
+    "EXPIRY",
+    "SALE",
+    "RETURN",
 ]
 
 TRANSFERS = Table(
@@ -54,6 +69,7 @@ class BalanceLimit(Refused):
 
 
 HOUSE_PURPOSES = frozenset({"fees", "world"})
+CLEARING = "clearing:"
 
 
 class AccountKey(NamedTuple):
@@ -82,9 +98,15 @@ def world(unit: str = VND) -> AccountKey:
     return AccountKey(HOUSE, "world", unit)
 
 
+def clearing(provider: str, unit: str = VND) -> AccountKey:
+    """What a payment provider has taken for us and not paid out yet, as a negative balance."""
+    return AccountKey(HOUSE, CLEARING + provider, unit)
+
+
 def _is_house(key: AccountKey) -> bool:
     """The house's own accounts; its id names no user, so it has no wallet to spend from."""
-    return key.owner_id == HOUSE and key.purpose in HOUSE_PURPOSES
+    own = key.purpose in HOUSE_PURPOSES or key.purpose.startswith(CLEARING)
+    return own and key.owner_id == HOUSE
 
 
 def floor_of(key: AccountKey) -> int | None:

@@ -15,8 +15,8 @@ import msgspec
 from strongroom.clock import monotonic
 from strongroom.doors.cli.client import Answer, Connection
 
-RETRIED = (409, 429, 503)
-"""Not now, or still under way: the same request with the same key comes again."""
+RETRIED = (429, 503)
+"""Not now: the same request with the same key comes again. So does what is still under way."""
 
 RETRY_PAUSE_S = 0.1
 TRIES = 300
@@ -43,6 +43,37 @@ class Accepted(NamedTuple):
     key: str
     body: bytes
     answer: bytes
+
+
+class Asked(NamedTuple):
+    """The answer that stays, None when none was to be had; how long its try took, and how many
+    came before it."""
+
+    answer: Answer | None
+    took_ms: float
+    retries: int
+
+
+async def until_answered(
+    connection: Connection, method: str, path: str, token: str, body: bytes = b"", key: str = ""
+) -> Asked:
+    """Asks again, with the same key, until there is an answer that stays."""
+    for retries in range(TRIES):
+        began = monotonic()
+        try:
+            answer = await connection.ask(method, path, token, body, key)
+        except OSError:
+            answer = None
+        if answer is not None and not _comes_again(answer):
+            return Asked(answer, (monotonic() - began) * 1000, retries)
+        await asyncio.sleep(RETRY_PAUSE_S)
+    return Asked(None, 0.0, TRIES)
+
+
+def _comes_again(answer: Answer) -> bool:
+    if answer.status in RETRIED:
+        return True
+    return answer.status == 409 and bool(answer.json()["code"] == "request_in_progress")
 
 
 class Burst:
@@ -93,24 +124,13 @@ class Burst:
     async def _ask(
         self, connection: Connection, token: str, body: bytes, key: str
     ) -> Answer | None:
-        """Until there is an answer that stays; None when there is none to be had."""
-        for _ in range(TRIES):
-            began = monotonic()
-            try:
-                answer = await connection.ask("POST", "/api/bets", token, body, key)
-            except OSError:
-                answer = None
-            if answer is not None and not self._comes_again(answer):
-                took_ms = (monotonic() - began) * 1000
-                self._latencies_ms.append(took_ms)
-                self.all_ms.append(took_ms)
-                return answer
-            self.retries += 1
-            await asyncio.sleep(RETRY_PAUSE_S)
-        return None
-
-    def _comes_again(self, answer: Answer) -> bool:
-        return answer.status in RETRIED and answer.json()["code"] != "round_closed"
+        """A bet's answer that stays; None when there is none to be had."""
+        asked = await until_answered(connection, "POST", "/api/bets", token, body, key)
+        self.retries += asked.retries
+        if asked.answer is not None:
+            self._latencies_ms.append(asked.took_ms)
+            self.all_ms.append(asked.took_ms)
+        return asked.answer
 
     async def storm(self, connections: int, count: int) -> None:
         """Sends accepted bets again, with their keys, all at once: each gets its first answer."""

@@ -74,7 +74,7 @@ class Connection:
 async def status_of(host: str, port: int, path: str) -> int | None:
     """The status of one GET; None when nobody answers in time."""
     connection = Connection(host, port)
-    with contextlib.suppress(OSError):  # also TimeoutError
+    with contextlib.suppress(OSError, ValueError, IndexError):  # timeouts, and what is no HTTP
         async with asyncio.timeout(LOOK_TIMEOUT_S):
             return (await connection.ask("GET", path)).status
     return None

@@ -27,6 +27,7 @@ from strongroom.doors.cli.client import Answer, Connection
 from strongroom.doors.cli.flags import FINE, PRINCIPAL, REFUSED, aside, say, shown, tell
 from strongroom.doors.cli.instance import Instance, NotReady
 from strongroom.doors.cli.people import fund_wallets
+from strongroom.doors.cli.sale import Sale, proof_lines
 from strongroom.errors import Busy, StrongroomError
 from strongroom.main import Strongroom
 from strongroom.settings import Settings
@@ -42,6 +43,8 @@ SEED = 20_260_101
 
 KILL_AT = 0.15
 """Of the burst: early, since what the dead worker held comes back when its lease ends."""
+
+BUYERS_PER_USER = 1.5
 
 LOOK_S = 0.25
 LINE_S = 1.0
@@ -78,9 +81,13 @@ class Seen:
     p99_ms: float = 0.0
     replayed: int = 0
     happened: list[str] = field(default_factory=list)
+    sale: Sale | None = None
+    about_tickets: bool = False
 
     def line(self) -> str:
         """For a log."""
+        if self.sale and self.about_tickets:
+            return f"{self.step}: {self.sale.line()}"
         if not self.bets:
             return f"{self.step} …"
         return (
@@ -103,6 +110,7 @@ class Seen:
             ("messages in queues", f"{self.queued:,}"),
             ("latency p50 / p99", f"{self.p50_ms:.1f} / {self.p99_ms:.1f} ms"),
             ("retries answered as before", f"{self.replayed:,}"),
+            *(self.sale.rows() if self.sale else ()),
         ):
             table.add_row(name, value)
         for line in self.happened[-4:]:
@@ -121,6 +129,7 @@ class Demo:
         self._rounds: dict[str, str] = {}
         self._bettors: list[Bettor] = []
         self.burst = Burst(instance.address, [], [], SEED)
+        self.sale = Sale(house, instance.address, self.try_post, SEED)
         self.killed, self._killed_at = 0, -inf
 
     async def play(self, seconds: float, kill: bool) -> None:
@@ -144,6 +153,10 @@ class Demo:
                 tasks.create_task(self._kill_worker(seconds * KILL_AT))
         seen.step = "retry storm: the same bets once more"
         await self.burst.storm(STORM_CONNECTIONS, STORM)
+        seen.step, seen.sale = "tickets: all buyers come at once", self.sale
+        seen.about_tickets = True
+        await self.sale.run(max(2, round(self._users * BUYERS_PER_USER)))
+        seen.about_tickets = False
         seen.step = "closing, posting the result, settling"
         for round_id in rounds:
             await self._post(f"/api/rounds/{round_id}/close", {})
@@ -172,11 +185,15 @@ class Demo:
     # Asking the API -------------------------------------------------------------------------
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        self._keys += 1
-        answer = await self._ask("POST", path, self._operator, msgspec.json.encode(body))
+        answer = await self.try_post(path, body)
         if answer.status >= 300:
             raise StepFailed(f"POST {path}: {answer.status} {answer.body.decode()}")
         return answer.json()
+
+    async def try_post(self, path: str, body: dict[str, Any]) -> Answer:
+        """As the operator, under a new key; a refusal is an answer too."""
+        self._keys += 1
+        return await self._ask("POST", path, self._operator, msgspec.json.encode(body))
 
     async def _ask(self, method: str, path: str, token: str, body: bytes = b"") -> Answer:
         """Again with the same key when the connection breaks, as idle ones do after seconds."""
@@ -241,10 +258,15 @@ class Demo:
         row = await self._house.betting.totals()
         seen.matches, seen.paid, seen.waiting = row["matches"], row["paid"], row["waiting"]
         seen.queued = sum(one["waiting"] for one in await depths(self._house.database))
+        if seen.sale:
+            await seen.sale.look()
 
 
 async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_json: bool) -> int:
     """Plays it on this instance, shows it, and answers the exit code."""
+    # Its mails go nowhere, and nobody's hurry or patience spoils it.
+    here = {"smtp_url": None, "mail_dir": None, "reservation_ttl_s": 600}
+    settings = settings.model_copy(update=here)
     seen = Seen(users=users)
     began = monotonic()
     instance = Instance(settings, seen.happened.append)
@@ -264,12 +286,15 @@ async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_js
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-            seen.step, seen.per_second = "checking every invariant and every bet", 0.0
+            seen.step, seen.per_second = "mails with tickets, and a ticket at the door", 0.0
+            seen.about_tickets = True
+            tickets = await playing.sale.prove()
+            seen.step, seen.about_tickets = "checking every invariant and every bet", False
             await playing.look()
             names: list[str] = []
             report = await house.reconcile(lambda name, *_: names.append(name))
             await house.run(RecordReconciliation(report), principal=PRINCIPAL)
-            proof = await _proof(playing, report, names)
+            proof = await _proof(playing, report, names, tickets)
             proof |= {"users": users, "seconds": round(monotonic() - began, 1)}
         screen.cancel()
         await asyncio.gather(screen, return_exceptions=True)
@@ -283,7 +308,9 @@ async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_js
     return FINE if proof["fine"] else REFUSED
 
 
-async def _proof(playing: Demo, report: Report, names: list[str]) -> dict[str, Any]:
+async def _proof(
+    playing: Demo, report: Report, names: list[str], tickets: dict[str, Any]
+) -> dict[str, Any]:
     violated = {finding.invariant: str(finding) for finding in report.findings}
     bets = await playing.check_bets()
     draws, wrong_draws = await playing.check_draws()
@@ -293,7 +320,7 @@ async def _proof(playing: Demo, report: Report, names: list[str]) -> dict[str, A
     faults = bets["missing"] + bets["unasked"] + bets["unfinished"] + wrong_draws
     faults += burst.different + sum(map(abs, balance["totals"].values()))
     return {
-        "fine": report.clean and not faults and bets["acknowledged"] > 0,
+        "fine": report.clean and not faults and bets["acknowledged"] > 0 and tickets["fine"],
         **bets,
         "refused": burst.refused,
         "unresolved": burst.unresolved,
@@ -304,6 +331,7 @@ async def _proof(playing: Demo, report: Report, names: list[str]) -> dict[str, A
         "wrongDraws": wrong_draws,
         "p50Ms": round(p50_ms, 2),
         "p99Ms": round(p99_ms, 2),
+        "ticketing": tickets,
         "invariants": {name: violated.get(name, "holds") for name in names},
         "trialBalance": balance["totals"],
     }
@@ -350,8 +378,16 @@ def _show_proof(proof: dict[str, Any]) -> None:
         f"{proof['replayedDifferently']} another",
     )
     line(not proof["wrongDraws"], f"{proof['draws']:,} draws computed again from the seed")
-    for unit, total in proof["trialBalance"].items():
-        line(total == 0, f"the trial balance of {unit} sums to {total}")
+    totals = proof["trialBalance"]
+    seats = [total for unit, total in totals.items() if unit.startswith("SEAT:")]
+    for unit, total in totals.items():
+        if not unit.startswith("SEAT:"):
+            line(total == 0, f"the trial balance of {unit} sums to {total}")
+    line(not any(seats), f"that of each of {len(seats)} ticket types' seats to {sum(seats)}")
+    for fine, said in proof_lines(proof["ticketing"]):
+        line(fine, said)
+    for name, place in proof["ticketing"].get("open", {}).items():
+        shown.print(f"   {name:<8} {place}", markup=False, highlight=False, soft_wrap=True)
     shown.print(
         f"\n   {proof['users']} users, p50 {proof['p50Ms']} ms, p99 {proof['p99Ms']} ms, "
         f"{1 if proof['killedWorker'] else 0} workers killed with -9, "

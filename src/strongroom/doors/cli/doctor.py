@@ -222,6 +222,28 @@ async def _schema(owner: Database, place: Place, checks: list[Check]) -> None:
     faults = [f"{len(dead)} messages were buried"] if dead else []
     todo = "see `strongroom dead-letters list`"
     _listed(checks, "dead letters", faults, "none", todo, "warning")
+    await _books(owner, checks)
+
+
+async def _books(owner: Database, checks: list[Check]) -> None:
+    verdict = await owner.fetchrow(sql.verdict)
+    if verdict is None:
+        checks.append(Check("reconciliation", "fine", "none yet"))
+    else:
+        faults = [] if verdict["clean"] else [f"{one} is violated" for one in verdict["violated"]]
+        todo = (
+            "`strongroom reconcile` names the wrong entries; repair by new ones "
+            "(`strongroom transfers reverse`), and reconcile again"
+        )
+        _listed(checks, "reconciliation", faults, f"clean, {verdict['began_at']:%F %T %Z}", todo)
+    switch = await owner.fetchrow(sql.switch)
+    if switch is None:
+        faults = ["no switch, which counts as paused"]
+    else:
+        since = f"since {switch['since']:%F %T %Z} by {switch['by_whom']}: {switch['reason']}"
+        faults = [f"paused {since}"] if switch["paused"] else []
+    todo = "mend the cause, `strongroom reconcile`, then POST /api/ops/payouts/resume as operator"
+    _listed(checks, "payouts", faults, "not paused", todo, "warning")
 
 
 def _late(age_s: int) -> bool:

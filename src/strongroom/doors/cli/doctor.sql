@@ -54,3 +54,13 @@ ORDER BY 1, 2, 3;
 -- An index that is not valid enforces nothing and helps nobody.
 SELECT indexrelid::regclass::text AS name FROM pg_index
 WHERE NOT (indisvalid AND indisready AND indislive) ORDER BY 1;
+
+-- name: switch
+-- While payouts are paused, settlements wait and withdrawals are turned away.
+SELECT paused, since, by_whom, reason FROM audit.switches WHERE name = 'payouts';
+
+-- name: verdict
+-- What the last reconciliation found stands until another one finds nothing.
+SELECT began_at, clean,
+    ARRAY(SELECT finding ->> 'invariant' FROM jsonb_array_elements(findings) AS finding) AS violated
+FROM audit.reconciliations ORDER BY began_at DESC LIMIT 1;

@@ -5,10 +5,25 @@ from __future__ import annotations
 from strongroom.apps.betting.bets import BetPlaced, BetRefunded, RefundsDue
 from strongroom.apps.betting.rounds import MatchesDue, RoundMoved
 from strongroom.apps.betting.settlement import MatchingDue, MatchMade, MatchSettled, MatchUndone
+from strongroom.apps.ticketing.door import TicketCheckedIn
+from strongroom.apps.ticketing.events import EventMoved, TicketTypeMoved
+from strongroom.apps.ticketing.orders import (
+    CancellationDue,
+    MailDue,
+    OrderCancelled,
+    OrderPaid,
+    OrderPlaced,
+    PaymentFailed,
+    PaymentRefunded,
+)
+from strongroom.apps.ticketing.reservations import SeatsReserved, SeatsReturned
 from strongroom.apps.wallets.batches import BatchPosted
 from strongroom.apps.wallets.moves import FundsMoved, Reversed
 from strongroom.core.audit.switches import PayoutsSeen, ReconciliationDone
 from strongroom.core.commands import Reply
+from strongroom.core.payments.callbacks import PaymentNotified
+from strongroom.core.payments.charges import RefundDone
+from strongroom.core.payments.requests import PaymentRequested, RefundRequested
 
 EVENTS: dict[str, tuple[tuple[str, ...], type[Reply]]] = {
     "wallets.FundsDeposited": (("Deposit",), FundsMoved),
@@ -35,6 +50,30 @@ EVENTS: dict[str, tuple[tuple[str, ...], type[Reply]]] = {
     "betting.RoundDrained": (("RefundRound",), RefundsDue),
     "betting.RoundSettled": (("FinishRound",), RoundMoved),
     "betting.RoundVoided": (("FinishRound",), RoundMoved),
+    "ticketing.EventDrafted": (("CreateEvent",), EventMoved),
+    "ticketing.EventEdited": (("EditEvent",), EventMoved),
+    "ticketing.EventPublished": (("PublishEvent",), EventMoved),
+    "ticketing.EventEnded": (("EndEvent",), EventMoved),
+    "ticketing.EventCancelled": (("CancelEvent",), EventMoved),
+    "ticketing.TicketTypeAdded": (("AddTicketType",), TicketTypeMoved),
+    "ticketing.TicketTypeEdited": (("EditTicketType",), TicketTypeMoved),
+    "ticketing.SeatsReserved": (("ReserveSeats",), SeatsReserved),
+    "ticketing.SeatsReturned": (
+        ("ReleaseReservation", "ExpireReservations", "ReserveSeats", "CancelOrders"),
+        SeatsReturned,
+    ),
+    "ticketing.OrderPlaced": (("CompleteBooking",), OrderPlaced),
+    "ticketing.PaymentNotified": (("ReceiveCallback",), PaymentNotified),
+    "ticketing.PaymentFailed": (("RecordPayment",), PaymentFailed),
+    "ticketing.OrderPaid": (("RecordPayment", "CompleteBooking"), OrderPaid),
+    "ticketing.PaymentRefunded": (("RecordPayment", "CancelOrders"), PaymentRefunded),
+    "ticketing.OrderCancelled": (("CancelOrders",), OrderCancelled),
+    "ticketing.CancellationDue": (("CancelOrders",), CancellationDue),
+    "ticketing.MailDue": (("RecordPayment", "CompleteBooking", "CancelOrders"), MailDue),
+    "ticketing.TicketCheckedIn": (("CheckIn", "RecordScans"), TicketCheckedIn),
+    "payments.PaymentRequested": (("CompleteBooking",), PaymentRequested),
+    "payments.RefundRequested": (("RecordPayment", "CancelOrders"), RefundRequested),
+    "payments.RefundDone": (("RecordRefund",), RefundDone),
     "audit.PayoutsPaused": (("PausePayouts", "RecordReconciliation"), PayoutsSeen),
     "audit.PayoutsResumed": (("ResumePayouts",), PayoutsSeen),
     "audit.Reconciled": (("RecordReconciliation",), ReconciliationDone),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import structlog
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -30,6 +32,10 @@ UNANSWERED = ("08", "28", "3D", "53", "57")
 
 NO_SCHEMA = ("22023", "3F000", "42704", "42P01")
 """A role, a schema or a table that the first migration makes is not there."""
+
+CONTRADICTED = "23"
+"""A constraint stood in the way. Decisions never write what one forbids, unless the books that
+they were made on are damaged."""
 
 shown = Console()
 aside = Console(stderr=True)
@@ -58,14 +64,27 @@ AsJson = Annotated[
 ]
 
 
+UnusedDataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="STRONGROOM_DATA_DIR",
+        help="Taken by every command; this one uses no instance.",
+        show_default=".strongroom",
+    ),
+]
+
+
 def settings_of(**flags: Any) -> Settings:
     """The settings under these flags, those that are None left out; BadSettings."""
     from pydantic import ValidationError
 
     from strongroom.doors.cli import logs
-    from strongroom.settings import Settings
+    from strongroom.settings import Settings, unknown_names
 
     logs.begin("warning")  # stdout is for results
+    for name, nearest in unknown_names(os.environ):
+        structlog.get_logger(__name__).warning("unknown setting", name=name, nearest=nearest)
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         found = Settings(**given)
@@ -118,7 +137,10 @@ class Commands(TyperGroup):
 def ending(error: Exception) -> tuple[int, str, str] | None:
     """(exit code, code, what to say) of an expected error; None for a bug."""
     if isinstance(error, ExceptionGroup):
-        return ending(error.exceptions[0])
+        # Ours first: it says what to do. A group of bugs alone stays a traceback.
+        ours = error.subgroup(StrongroomError)
+        found = [ending(one) for one in (ours or error).exceptions]
+        return next((one for one in found if one), None)
     if isinstance(error, StrongroomError):
         return _exit_code(error), error.code, _sentence(error)
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
@@ -127,6 +149,9 @@ def ending(error: Exception) -> tuple[int, str, str] | None:
         return UNREACHABLE, "database_refused", said
     if state in NO_SCHEMA:
         return REFUSED, "no_schema", f"{error}. Run `strongroom migrate`."
+    if state.startswith(CONTRADICTED):
+        said = f"The database holds what contradicts this: {error}. Run `strongroom reconcile`."
+        return REFUSED, "books_contradict", said
     if isinstance(error, OSError) and error.filename:
         said = f"{error.filename}: {error.strerror}. Mend it, or choose another --data-dir."
         return REFUSED, "file_error", said
@@ -134,7 +159,7 @@ def ending(error: Exception) -> tuple[int, str, str] | None:
 
 
 def _exit_code(error: StrongroomError) -> int:
-    if isinstance(error, BadSettings):
+    if isinstance(error, Invalid):
         return USAGE
     return UNREACHABLE if isinstance(error, Busy) else REFUSED
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from strongroom.clock import monotonic
-from strongroom.core.db.embedded import EmbeddedPostgres
+from strongroom.core.db.embedded import AlreadyRunning, EmbeddedPostgres
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
 from strongroom.doors.cli.client import status_of
 from strongroom.doors.cli.processes import (
@@ -26,7 +26,9 @@ from strongroom.doors.cli.processes import (
     rotate,
 )
 from strongroom.doors.cli.reach import (
+    INSTANCE_LOCK,
     POSTGRES,
+    TURN_S,
     DatabaseFailed,
     DataUnusable,
     make_folder,
@@ -51,7 +53,8 @@ HURRIED_S = 1.0
 LEFT_PORT_S = 25.0
 """The API of an `up` that was killed frees its port when it has finished what it accepted."""
 
-INSTANCE_LOCK = "instance.lock"
+CLAIM_S = 0.2
+"""A command that looks whether the folder is claimed claims it itself for an instant."""
 
 
 class InstanceRuns(Refused):
@@ -116,8 +119,10 @@ class Instance:
     async def start(self) -> None:
         """Returns when GET /readyz is 200. What it raises leaves things to be ended by `end()`."""
         settings = self.settings
+        if not settings.data_dir.exists():
+            await self._listen()  # a port that is taken leaves nothing behind
         make_folder(settings.data_dir)
-        self._claim()
+        await self._claim()
         await self._listen()
         if settings.database_url:
             self._place = place_of(settings)
@@ -135,26 +140,39 @@ class Instance:
         await self._ready()
 
     async def _start_server(self, server: EmbeddedPostgres) -> None:
+        patience = monotonic() + TURN_S
         self._starting = True
         try:
-            await started(server)
+            while server.pid is None:
+                try:
+                    await started(server)
+                except DataUnusable as error:
+                    # A command that has started it for itself is done soon.
+                    theirs = isinstance(error.__cause__, AlreadyRunning)
+                    if not theirs or monotonic() > patience or self.stopping.is_set():
+                        raise
+                    await asyncio.sleep(LOOK_S)
         finally:
             self._starting = False
 
-    def _claim(self) -> None:
+    async def _claim(self) -> None:
         """One `up` a data folder, also where the database is not the embedded one."""
         lock = os.open(self.settings.data_dir / INSTANCE_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            noted = announced(self.settings.data_dir)
-            raise InstanceRuns(
-                f"An instance runs on {self.settings.data_dir} already: "
-                f"{noted.get('url', 'it is starting')}, process {noted.get('pid', 'unknown')}. "
-                "Stop it, or choose another --data-dir."
-            ) from None
-        self._lock = lock
+        patience = monotonic() + CLAIM_S
+        while self._lock is None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock = lock
+            except BlockingIOError:
+                if monotonic() > patience:
+                    os.close(lock)
+                    noted = announced(self.settings.data_dir)
+                    raise InstanceRuns(
+                        f"An instance runs on {self.settings.data_dir} already: "
+                        f"{noted.get('url', 'it is starting')}, process "
+                        f"{noted.get('pid', 'unknown')}. Stop it, or choose another --data-dir."
+                    ) from None
+                await asyncio.sleep(LOOK_S / 10)
 
     async def _listen(self) -> None:
         """Before anything else: a taken port is known at once, and while every API process is

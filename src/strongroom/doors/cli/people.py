@@ -70,7 +70,7 @@ def create_users(
 async def _create(settings: Settings, count: int, fund: int, role: Role) -> list[tuple[UUID, str]]:
     from strongroom.doors.cli.reach import house_of
 
-    async with house_of(settings, new=True) as house:
+    async with house_of(settings) as house:
         made = await house.identity.create_users(count, role.value)
         if fund:
             await fund_wallets(house, [user_id for user_id, _ in made], fund)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -19,20 +20,31 @@ from strongroom.core.db.embedded import (
 )
 from strongroom.core.db.migrate import newest
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
-from strongroom.doors.cli.flags import NO_SCHEMA
+from strongroom.doors.cli.flags import NO_SCHEMA, say
 from strongroom.errors import Busy, Refused
 from strongroom.main import Strongroom, prepare
 from strongroom.settings import Settings
 
 POSTGRES = "postgres"
 
+INSTANCE_LOCK = "instance.lock"
+"""Held by `up` from before its start until after its end."""
+
 LOOK_S = 0.1
 TURN_S = 25.0
 """How long another command may keep the database that it has started for itself."""
 
+STARTING_S = 30.0
+"""A first start makes a cluster: a second or two, on a crowded disk many."""
+
 
 class DataUnusable(Refused):
     """The embedded database cannot be used as it is."""
+
+
+class InstanceStarting(Busy):
+    """The instance on this data folder is still starting. Try again when it says that it is
+    ready."""
 
 
 class DatabaseFailed(Busy):
@@ -82,9 +94,9 @@ async def known_schema(place: Place) -> None:
 
 
 @contextlib.asynccontextmanager
-async def house_of(settings: Settings, *, new: bool = False) -> AsyncIterator[Strongroom]:
-    """The open house for one command; `new` also makes it where there is none yet."""
-    async with reached(settings, new=new):
+async def house_of(settings: Settings) -> AsyncIterator[Strongroom]:
+    """The open house for one command."""
+    async with reached(settings):
         await known_schema(place_of(settings))
         async with unopened(settings) as house:
             yield house
@@ -104,14 +116,14 @@ async def reached(
 ) -> AsyncIterator[Place]:
     """Where the database is. When nothing runs on the data folder but a cluster lies there, it is
     started for as long as this lasts; `new` also makes one, and migrates it unless the caller
-    does."""
-    noted = announced(settings.data_dir)
-    if settings.database_url or (noted and not noted.get("passing")):
-        yield place_of(settings)
-        return
+    does: a name that was mistyped must not become an empty database."""
     folder = settings.data_dir / POSTGRES
-    if not new and not (folder / "cluster").exists():
-        yield place_of(settings)  # says what there is to do
+    if (
+        settings.database_url
+        or await _instance_on(settings.data_dir)
+        or not (new or (folder / "cluster").exists())
+    ):
+        yield place_of(settings)  # or says what there is to do
         return
     make_folder(settings.data_dir)
     server = EmbeddedPostgres(folder)
@@ -121,7 +133,9 @@ async def reached(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     noted_here = False
     try:
-        await _start_in_turn(server)
+        if not await _start_in_turn(server):
+            yield place_of(settings)
+            return
         place = place_in(server)
         announce(settings.data_dir, place, passing=True)
         noted_here = True
@@ -155,20 +169,54 @@ def signal_server(server: EmbeddedPostgres | None, number: signal.Signals) -> No
             os.kill(pid, number)
 
 
-async def _start_in_turn(server: EmbeddedPostgres) -> None:
-    """Another command may have started it for itself just now: its turn ends soon."""
+async def _instance_on(data_dir: Path) -> bool:
+    """Whether an instance runs on the folder; one that is starting there is waited for.
+    InstanceStarting."""
+    patience = monotonic() + STARTING_S
+    waits = False
+    while True:
+        noted = announced(data_dir)
+        if noted and not noted.get("passing"):
+            return True
+        if not _claimed(data_dir):
+            return False
+        if not waits:
+            say(f"An instance is starting on {data_dir}; waiting for it …")
+            waits = True
+        if monotonic() > patience:
+            raise InstanceStarting()
+        await asyncio.sleep(LOOK_S)
+
+
+def _claimed(data_dir: Path) -> bool:
+    """Whether an `up` holds the folder."""
+    try:
+        lock = os.open(data_dir / INSTANCE_LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+async def _start_in_turn(server: EmbeddedPostgres) -> bool:
+    """Another command may have started it for itself just now: its turn ends soon. False when an
+    instance runs it by now, which serves us as well."""
     patience = monotonic() + TURN_S
     while True:
         try:
             await started(server)
-            return
+            return True
         except DataUnusable as error:
             if not isinstance(error.__cause__, AlreadyRunning) or monotonic() > patience:
                 raise
-            noted = announced(server.folder.parent)
-            if noted and not noted.get("passing"):
-                raise
-            await asyncio.sleep(LOOK_S)
+        if await _instance_on(server.folder.parent):
+            return False
+        await asyncio.sleep(LOOK_S)
 
 
 async def migrated(place: Place) -> tuple[str | None, str]:

@@ -18,20 +18,21 @@ from strongroom.doors.cli.flags import (
     REFUSED,
     AsJson,
     DataDir,
+    UnusedDataDir,
     aside,
     say,
     settings_of,
     shown,
     tell,
 )
-from strongroom.errors import NotFound, StrongroomError
+from strongroom.errors import Invalid, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.core.audit import Report
     from strongroom.settings import Settings
 
 
-class NoSuchBench(NotFound):
+class NoSuchBench(Invalid):
     """There is no bench of this name."""
 
 
@@ -261,6 +262,7 @@ def bench(
     pairs: Annotated[int, typer.Option(min=3, max=99, help="Turns of each side.")] = 3,
     seed: Annotated[int | None, typer.Option(help="Seed of the first pair.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder to record the outcome in.")] = None,
+    data_dir: UnusedDataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Measures Strongroom beside a baseline, in pairs, on a scratch instance of its own."""
@@ -280,7 +282,7 @@ def bench(
         asyncio.run(frame.show(found[name](), **given))
 
 
-def openapi(as_json: AsJson = False) -> None:
+def openapi(data_dir: UnusedDataDir = None, as_json: AsJson = False) -> None:
     """Prints the OpenAPI 3.1 document of the HTTP API."""
     from strongroom.doors.http import openapi as described
     from strongroom.doors.http.app import ROUTES

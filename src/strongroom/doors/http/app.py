@@ -18,17 +18,22 @@ from strongroom.doors.http import openapi
 from strongroom.doors.http.betting_routes import BETTING
 from strongroom.doors.http.money_routes import MONEY
 from strongroom.doors.http.ops_routes import OPS
+from strongroom.doors.http.payment_routes import PAYMENTS
 from strongroom.doors.http.problems import MethodNotAllowed, problem
 from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, table
 from strongroom.doors.http.seen import Seen
+from strongroom.doors.http.ticketing_routes import TICKETING
 from strongroom.doors.http.user_routes import USERS
 from strongroom.errors import Invalid, StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
 
-ROUTES: Routes = [*USERS, *MONEY, *BETTING, *OPS]
+ROUTES: Routes = [*USERS, *MONEY, *BETTING, *TICKETING, *PAYMENTS, *OPS]
 
 log = structlog.get_logger(__name__)
+
+IN_THE_TABLE = ("/api/", "/pay/")
+"""Where paths of the table begin."""
 
 READY_S = 0.25
 """A pool that cannot lend a connection within this is saturated or cut off."""
@@ -57,7 +62,7 @@ def application(house: Strongroom) -> ASGIApp:
     )
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["path"].startswith("/api/"):
+        if scope["type"] == ScopeType.HTTP and scope["path"].startswith(IN_THE_TABLE):
             await api(scope, receive, send)
         else:
             await others(scope, receive, send)

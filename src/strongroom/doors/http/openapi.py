@@ -9,10 +9,12 @@ import msgspec
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from strongroom import __version__
-from strongroom.doors.http.problems import STATUS_OF_CODE, Problem
+from strongroom.doors.http.problems import Problem, status_of_code
 from strongroom.doors.http.routing import Route, Routes
 
 REF = "#/components/schemas/{name}"
+
+ANY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 COMMON = {
     "400": "The body is not JSON, the Idempotency-Key is missing, or a wallet holds too little.",
@@ -32,7 +34,8 @@ def document(routes: Routes) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these routes."""
     types: list[Any] = [Problem]
     for route in routes:
-        types += [kind for kind in (route.body, route.answer) if kind and kind not in types]
+        shapes = [kind for kind in (route.body, route.answer) if kind and kind is not bytes]
+        types += [kind for kind in shapes if kind not in types]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -62,19 +65,19 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": route.summary,
-        "tags": [route.path.split("/")[2] if route.path.startswith("/api/") else "health"],
+        "tags": [route.path.removeprefix("/api").split("/")[1]],
         "parameters": _parameters(route),
         "responses": _responses(route, schema_of),
     }
     if route.role != "anyone":
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [{"bearer": []}, *([{}] if route.role == "public" else [])]
         operation["x-role"] = route.role
     if route.problems:
         operation["x-problem-codes"] = list(route.problems)
     if route.body:
         operation["requestBody"] = {
             "required": not route.steps,
-            "content": {"application/json": {"schema": schema_of[route.body]}},
+            "content": ANY if route.body is bytes else _json(schema_of[route.body]),
         }
     return operation
 
@@ -88,7 +91,12 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.command:
         schema = {"type": "string", "pattern": r"^[A-Za-z0-9_\-:.]{1,255}$"}
         found.append(
-            {"name": "Idempotency-Key", "in": "header", "required": True, "schema": schema}
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": not route.keyless,
+                "schema": schema,
+            }
         )
     return found
 
@@ -96,9 +104,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     done: dict[str, Any] = {"description": route.summary}
     if route.answer:
-        done["content"] = {"application/json": {"schema": schema_of[route.answer]}}
+        done["content"] = ANY if route.answer is bytes else _json(schema_of[route.answer])
     responses = {str(route.status): done}
-    likely = {"422", "503"} | {str(STATUS_OF_CODE.get(code, 409)) for code in route.problems}
+    likely = {"422", "503"} | {str(status_of_code(code)) for code in route.problems}
     likely |= {"401"} if route.role != "anyone" else set()
     likely |= {"403"} if route.role == "operator" else set()
     likely |= {"404"} if "{" in route.path else set()
@@ -110,6 +118,10 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
             "content": {"application/problem+json": {"schema": schema_of[Problem]}},
         }
     return responses
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
 
 
 def page(found: dict[str, Any]) -> bytes:

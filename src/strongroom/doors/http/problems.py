@@ -71,7 +71,8 @@ class MethodNotAllowed(Invalid):
 
 
 class Problem(msgspec.Struct, rename="camel", omit_defaults=True):
-    """The body of every error (RFC 9457). `code` is stable; `detail` is for people."""
+    """The body of every error (RFC 9457). `code` is stable; `detail` is for people. Some refusals
+    state facts beside these, as `firstScan` does with `already_checked_in`."""
 
     type: str
     title: str
@@ -89,6 +90,20 @@ def status_of(error: StrongroomError) -> int:
     return next(status for kind, status in STATUS_OF_KIND.items() if isinstance(error, kind))
 
 
+def status_of_code(code: str) -> int:
+    """The status of an error that is known by its code alone; of a rule's refusal where there is
+    no such error."""
+    waiting: list[type[StrongroomError]] = [StrongroomError]
+    while waiting:
+        error = waiting.pop()
+        if error.code == code:
+            return STATUS_OF_CODE.get(code) or next(
+                status for kind, status in STATUS_OF_KIND.items() if issubclass(error, kind)
+            )
+        waiting += error.__subclasses__()
+    return STATUS_OF_KIND[Refused]
+
+
 def problem(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """(status, body, further headers). What is no StrongroomError is a bug and says nothing."""
     if not isinstance(error, StrongroomError):
@@ -96,6 +111,7 @@ def problem(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[b
     status = status_of(error)
     headers: list[tuple[bytes, bytes]] = []
     errors: Any = msgspec.UNSET
+    facts = error.facts if isinstance(error, Refused) else {}
     if isinstance(error, StoredRefusal):
         request_id = error.request_id or request_id
         if error.replayed:
@@ -106,20 +122,24 @@ def problem(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[b
         errors = error.errors
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return status, _body(status, error.code, error.detail, request_id, errors), headers
+    return status, _body(status, error.code, error.detail, request_id, errors, facts), headers
 
 
 def _body(
-    status: int, code: str, detail: str, request_id: str, errors: Any = msgspec.UNSET
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str,
+    errors: Any = msgspec.UNSET,
+    facts: dict[str, Any] | None = None,
 ) -> bytes:
-    return msgspec.json.encode(
-        Problem(
-            type=f"/schema#{code}",
-            title=HTTPStatus(status).phrase,
-            status=status,
-            code=code,
-            detail=detail,
-            request_id=request_id,
-            errors=errors,
-        )
+    said = Problem(
+        type=f"/schema#{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        request_id=request_id,
+        errors=errors,
     )
+    return msgspec.json.encode({**msgspec.to_builtins(said), **facts} if facts else said)

@@ -8,10 +8,10 @@ The same table makes the OpenAPI document.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -44,7 +44,11 @@ KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
 MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
 """More than any browser or proxy sends."""
 
-Role = Literal["anyone", "user", "operator"]
+Role = Literal["anyone", "public", "user", "operator"]
+"""`public`: a token may be given, and then `call.principal` is set; it need not be."""
+
+NOBODY = "anyone"
+"""The principal of a command that is asked without a token."""
 
 
 class OperatorOnly(Forbidden):
@@ -56,6 +60,16 @@ class UserOnly(Forbidden):
 
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class Raw(NamedTuple):
+    """What a read answers that is not JSON: a page, a picture, a table. `status` None takes the
+    route's."""
+
+    content_type: str
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    status: int | None = None
 
 
 async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -100,7 +114,8 @@ class Call:
     ) -> None:
         self.house, self.scope, self.receive, self.params = house, scope, receive, params
         self.request_id = uuid7()
-        self.principal: Principal = None  # type: ignore[assignment]  # set for all but `anyone`
+        # Set for users and operators, for `public` where a token was given.
+        self.principal: Principal = None  # type: ignore[assignment]
         self.headers: dict[bytes, bytes] = {}
         self.query: dict[str, str] = {}
         self.body: Any = None
@@ -151,7 +166,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Route:
-    """One row of the contract. Exactly one of `command` and `read` is set."""
+    """One row of the contract. Exactly one of `command` and `read` is set; a read may answer
+    `Raw`. `body=bytes` takes whatever comes, as it is. `keyless`: an Idempotency-Key may be left
+    out, because the command's own state makes it idempotent."""
 
     method: str
     path: str
@@ -166,6 +183,7 @@ class Route:
     limit: int = bodies.BODY_LIMIT
     problems: tuple[str, ...] = ()
     steps: bool = False
+    keyless: bool = False
 
 
 Routes = list[Route]
@@ -206,7 +224,9 @@ class Door:
         self._routes = {route.method: route for route in routes}
         self._allow = ", ".join(sorted(self._routes)).encode()
         self._decoders = {
-            route.method: msgspec.json.Decoder(route.body) for route in routes if route.body
+            route.method: msgspec.json.Decoder(route.body)
+            for route in routes
+            if route.body and route.body is not bytes
         }
 
     async def __call__(
@@ -229,7 +249,13 @@ class Door:
                 if replayed:
                     headers.append((b"idempotency-replayed", b"true"))
             else:
-                body = await self._read(route, call)
+                read = await self._read(route, call)
+                if isinstance(read, Raw):
+                    body, status = read.body, read.status or status
+                    headers[0] = (b"content-type", read.content_type.encode())
+                    headers += read.headers
+                else:
+                    body = read
         except Exception as error:
             if not isinstance(error, StrongroomError):
                 log.error("bug", request_id=named, path=scope["path"], exc_info=error)
@@ -242,7 +268,8 @@ class Door:
     async def _admit(self, route: Route, call: Call) -> None:
         """Who it is, whether they may, and what they ask; nothing of the body yet."""
         call.headers = _headers(call.scope)
-        if route.role != "anyone":
+        offered = b"authorization" in call.headers
+        if route.role != "anyone" and (offered or route.role != "public"):
             call.principal = await self._principal(call.headers)
             if route.role == "operator" and call.principal.role != "operator":
                 raise OperatorOnly()
@@ -262,15 +289,17 @@ class Door:
         if route.body is None:
             return None
         raw = await bodies.read(call.receive, call.headers, route.limit)
+        if route.body is bytes:
+            return raw
         if route.steps and not raw.strip():
             return route.body()
         return bodies.decode(raw, call.headers, self._decoders[route.method])
 
     async def _write(self, route: Route, call: Call) -> tuple[bytes, bool]:
         key = call.headers.get(b"idempotency-key")
-        if key is None:
+        if key is None and not route.keyless:
             raise IdempotencyKeyMissing()
-        if not KEY(key):
+        if key is not None and not KEY(key):
             raise IdempotencyKeyInvalid()
         call.body = await self._body(route, call)
         assert route.command is not None
@@ -278,21 +307,25 @@ class Door:
         command: Command = (await asked) if isinstance(asked, CoroutineType) else asked  # type: ignore[assignment]
         ticket = Ticket(
             command,
-            principal=call.principal.name,
-            key=key.decode(),
+            principal=call.principal.name if call.principal else NOBODY,
+            key=None if key is None else key.decode(),
             path=path_of(call.scope),
             deadline=monotonic() + self._house.settings.write_deadline_ms / 1000,
             request=call.request_id,
+            # Neither a setting nor a header makes it another request.
+            body=msgspec.json.encode(call.body),
         )
         outcome = await self._house.lanes.run(ticket)
         outcome.check()
         return outcome.body, outcome.replayed
 
-    async def _read(self, route: Route, call: Call) -> bytes:
+    async def _read(self, route: Route, call: Call) -> bytes | Raw:
         call.body = await self._body(route, call)
         assert route.read is not None
         answer = await route.read(call)
-        return b"" if answer is None else msgspec.json.encode(answer)
+        if answer is None or isinstance(answer, Raw):
+            return answer or b""
+        return msgspec.json.encode(answer)
 
 
 def path_of(scope: Scope) -> str:

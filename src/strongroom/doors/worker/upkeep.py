@@ -9,7 +9,7 @@ from cronsim import CronSim
 
 from strongroom.clock import Clock, now
 from strongroom.core.audit import RecordReconciliation
-from strongroom.core.commands import Ticket, forget_answers
+from strongroom.core.commands import Ticket
 from strongroom.main import Strongroom
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,8 @@ FORGOTTEN_TOGETHER = 5000
 
 
 class Upkeep:
-    """Asked every 30 s by each worker; what several do at once is done once or harmlessly twice."""
+    """Asked every 30 s by the worker that leads; what two do at once is done once or harmlessly
+    twice."""
 
     def __init__(self, house: Strongroom, clock: Clock = now) -> None:
         self._house, self._clock = house, clock
@@ -32,15 +33,15 @@ class Upkeep:
         return next(CronSim(self._house.settings.reconcile_at, self._clock()))
 
     async def once(self) -> None:
-        """Reconciles when its time has come, and forgets a portion of what is past keeping."""
+        """Reconciles when its time has come, and forgets what is past keeping."""
         due = self._due
         if self._clock() >= due:
             self._due = self._next()
             if not await self._house.reconciler.ran_since(due):
                 await self.reconcile(due)
-        days = self._house.settings.key_retention_days
-        await forget_answers(self._house.database, days, FORGOTTEN_TOGETHER)
-        await self._house.identity.forget_used_once(FORGOTTEN_TOGETHER)
+        for forget in self._house.forgetting:
+            while await forget(FORGOTTEN_TOGETHER) == FORGOTTEN_TOGETHER:
+                pass
 
     async def reconcile(self, due: datetime) -> None:
         """Checks all invariants and records the outcome; findings pause payouts with it."""

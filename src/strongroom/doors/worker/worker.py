@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
-from strongroom.core.commands import Command, Executor, Ticket
-from strongroom.core.db import Connection, Database, DatabaseDown
+from strongroom.clock import monotonic
+from strongroom.core.commands import Command, Errand, Executor, Ticket
+from strongroom.core.db import Connection, Database, DatabaseDown, Leader
 from strongroom.core.events import NOTIFY_CHANNEL, Message, Subscriber, Transport
 from strongroom.core.events.subscribers import LEASE_S
+from strongroom.doors.worker.errands import Performers, chunks, perform
 from strongroom.doors.worker.upkeep import UPKEEP_S, Upkeep
 from strongroom.errors import Busy
 from strongroom.main import SUBSCRIBERS, Strongroom
@@ -31,11 +34,22 @@ PAUSED_S = 5
 CHORE_S = 1.0
 """Rounds close and bets lapse on the second."""
 
-Chore = Callable[[], Awaitable[Sequence[Command]]]
+SPARE_S = 5.0
+"""Between the end of the last call outside and that of the lease: time to commit what came of it."""
+
+CHORES_TOGETHER = 500
+"""Commands that chores commit together, where the command says nothing else."""
+
+Chore = Callable[[], Awaitable[Sequence[Command | Errand]]]
+
+Commands = dict[Command, list[Message]]
+Errands = dict[Errand, list[Message]]
+"""What is to be done, and the messages that led to it."""
 
 
 class Worker:
-    """All subscribers of a process, and the chores. `stop()` finishes what was begun."""
+    """All subscribers of a process; chores and upkeep while it leads, or where there is no
+    leader to be. `stop()` finishes what was begun."""
 
     def __init__(
         self,
@@ -46,12 +60,16 @@ class Worker:
         chores: Sequence[Chore] = (),
         *,
         max_attempts: int = 8,
+        performers: Performers | None = None,
+        leader: Leader | None = None,
         upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._db, self._executor, self._transport = database, executor, transport
         self._subscribers = {subscriber.queue: subscriber for subscriber in subscribers}
         self._chores = chores
         self._max_attempts = max_attempts
+        self._performers = performers or {}
+        self._leader = leader
         self._upkeep = upkeep
         self._wake = {queue: asyncio.Event() for queue in self._subscribers}
         self._stopping = asyncio.Event()
@@ -64,11 +82,16 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 for queue in self._subscribers:
                     tasks.create_task(self._forever(queue))
-                tasks.create_task(self._forever_every(CHORE_S, self.chores_once))
+                # Each by itself: one that has much to do does not keep the others waiting.
+                for chore in self._chores:
+                    act = partial(self._chore_once, chore)
+                    tasks.create_task(self._forever_every(CHORE_S, act))
                 if self._upkeep:
                     tasks.create_task(self._forever_every(UPKEEP_S, self._upkeep))
         finally:
             await listener.stop()
+            if self._leader:
+                await self._leader.close()
 
     @property
     def queues(self) -> list[str]:
@@ -99,35 +122,63 @@ class Worker:
     async def work_once(self, queue: str) -> int:
         """One batch of a queue; how many messages it had."""
         subscriber = self._subscribers[queue]
-        messages = await self._transport.receive(queue, subscriber.batch, LEASE_S)
+        messages = await self._transport.receive(queue, subscriber.batch, _lease_s(subscriber))
         if messages:
             await self._work(subscriber, messages)
         return len(messages)
 
     async def _work(self, subscriber: Subscriber, messages: list[Message]) -> None:
-        wanted: dict[Command, list[Message]] = {}
+        until = monotonic() + _lease_s(subscriber) - SPARE_S
+        commands: Commands = {}
+        errands: Errands = {}
         done: list[Message] = []
         for message in messages:
             try:
-                command = subscriber.react(message.event)
+                act = subscriber.react(message.event)
             except Exception as error:
                 await self._failed(subscriber.queue, [message], error)
                 continue
-            if command is None:
+            if act is None:
                 done.append(message)
+            elif isinstance(act, Errand):
+                errands.setdefault(act, []).append(message)
             else:
                 # Equal commands are one: a thousand bets of a round need one matching.
-                wanted.setdefault(command, []).append(message)
-        if done:
+                commands.setdefault(act, []).append(message)
+        await self._done(subscriber.queue, done)
+        await self._groups(subscriber.queue, commands)
+        for chunk in chunks(list(errands)):
+            await self._perform(subscriber.queue, {one: errands[one] for one in chunk}, until)
+
+    async def _perform(self, queue: str, wanted: Errands, until: float) -> None:
+        """One call outside; what comes of it commits with the end of the messages."""
+        follows: Commands = {}
+        done: list[Message] = []
+        results = await perform(self._performers, list(wanted), until)
+        for messages, result in zip(wanted.values(), results, strict=True):
+            if result is None:
+                done += messages
+            elif isinstance(result, Exception):
+                await self._not_done(queue, messages, result)
+            else:
+                follows.setdefault(result, []).extend(messages)
+        await self._done(queue, done)
+        await self._groups(queue, follows)
+
+    async def _done(self, queue: str, messages: list[Message]) -> None:
+        """Messages that lead to nothing more."""
+        if messages:
             async with self._db.transaction() as db:
-                await self._acknowledge(db, subscriber.queue, done)
+                await self._acknowledge(db, queue, messages)
+
+    async def _groups(self, queue: str, wanted: Commands) -> None:
         groups: dict[type[Command], list[tuple[Command, list[Message]]]] = {}
         for command, of in wanted.items():
             groups.setdefault(type(command), []).append((command, of))
         for kind, pairs in groups.items():
             limit = kind.group_limit or len(pairs)
             for start in range(0, len(pairs), limit):
-                await self._group(subscriber.queue, pairs[start : start + limit])
+                await self._group(queue, pairs[start : start + limit])
 
     async def _group(self, queue: str, pairs: list[tuple[Command, list[Message]]]) -> None:
         tickets: dict[Ticket, list[Message]] = {}
@@ -152,11 +203,17 @@ class Worker:
             except Exception as error:
                 await self._failed(queue, messages, error)
                 continue
-            if isinstance(outcome.error, Busy):
-                for message in messages:
-                    await self._transport.send_again(queue, message, PAUSED_S)
-            elif outcome.error:
-                await self._failed(queue, messages, outcome.error)
+            if outcome.error:
+                await self._not_done(queue, messages, outcome.error)
+
+    async def _not_done(self, queue: str, messages: list[Message], error: Exception) -> None:
+        """What is only not possible now comes again and is not counted; all else has failed."""
+        if isinstance(error, Busy):
+            for message in messages:
+                delay = max(PAUSED_S, error.retry_after_s) if error.retry_after_s else 0
+                await self._transport.send_again(queue, message, delay)
+        else:
+            await self._failed(queue, messages, error)
 
     async def _acknowledge(self, db: Connection, queue: str, messages: Sequence[Message]) -> None:
         if messages:
@@ -184,25 +241,44 @@ class Worker:
     async def _forever_every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         while not self._stopping.is_set():
             try:
-                await act()
+                await self._led(act)
             except DatabaseDown:
-                log.warning("database down", chore=getattr(act, "__name__", "?"))
+                log.warning("database down, chores wait")
             except Exception:
                 log.exception("chore failed")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def chores_once(self) -> int:
-        """Runs what the clock has made due; how many commands that were."""
-        count = 0
-        for chore in self._chores:
-            for command in await chore():
-                key = None if command.idempotent else f"chore:{command!r}"
-                ticket = Ticket(command, principal="worker:chores", key=key)
-                await self._executor.run([ticket])
-                await asyncio.gather(ticket.future, return_exceptions=True)
-                count += 1
-        return count
+        """Runs what the clock has made due, whoever leads; how much that was."""
+        return sum([await self._chore_once(chore) for chore in self._chores])
+
+    async def _chore_once(self, chore: Chore) -> int:
+        due = await chore()
+        commands = [act for act in due if isinstance(act, Command)]
+        for chunk in chunks([act for act in due if isinstance(act, Errand)]):
+            results = await perform(self._performers, chunk)
+            commands += [result for result in results if isinstance(result, Command)]
+        groups: dict[type[Command], dict[Command, Ticket]] = {}
+        for command in commands:
+            key = None if command.idempotent else f"chore:{command!r}"
+            ticket = Ticket(command, principal="worker:chores", key=key)
+            groups.setdefault(type(command), {})[command] = ticket
+        for kind, same in groups.items():
+            tickets = list(same.values())
+            limit = kind.group_limit or CHORES_TOGETHER
+            for start in range(0, len(tickets), limit):
+                await self._executor.run(tickets[start : start + limit])
+            await asyncio.gather(*(one.future for one in tickets), return_exceptions=True)
+        return len(due)
+
+    async def _led(self, act: Callable[[], Awaitable[object]]) -> None:
+        if self._leader is None or await self._leader.leads():
+            await act()
+
+
+def _lease_s(subscriber: Subscriber) -> int:
+    return LEASE_S if subscriber.lease_s is None else subscriber.lease_s
 
 
 def worker_of(house: Strongroom) -> Worker:
@@ -214,5 +290,7 @@ def worker_of(house: Strongroom) -> Worker:
         SUBSCRIBERS,
         house.chores,
         max_attempts=house.settings.max_attempts,
+        performers=house.performers,
+        leader=Leader(house.database.dsn),
         upkeep=Upkeep(house).once,
     )

@@ -1,9 +1,16 @@
-"""Serves the baseline's house: `python -m strongroom.lab.baselines PORT DATA_DIR`."""
+"""Serves a baseline's house: `python -m strongroom.lab.baselines PORT DATA_DIR [LOCKING]`.
+
+LOCKING is one of the specification's two for tickets, `pessimistic` or `optimistic`.
+"""
 
 import sys
 from pathlib import Path
 
 from strongroom.doors.http.server import bound, serve
 from strongroom.lab.baselines.row_at_a_time import SpecifiedHouse
+from strongroom.lab.baselines.ticketing import SpecifiedTicketing
 
-serve(SpecifiedHouse(data_dir=Path(sys.argv[2])), bound("127.0.0.1", int(sys.argv[1])))
+port, folder, *locking = sys.argv[1:]
+chosen: dict[str, Path] = {"data_dir": Path(folder)}
+house = SpecifiedTicketing(locking[0], **chosen) if locking else SpecifiedHouse(**chosen)
+serve(house, bound("127.0.0.1", int(port)))

@@ -2,10 +2,22 @@
 
 from strongroom.lab.bench import Bench
 from strongroom.lab.benches.betting import Bets, BetsHot, Drain, Growth
+from strongroom.lab.benches.ticketing import Tickets, TicketsCart, TicketsExpiry, TicketsPurchase
 from strongroom.lab.benches.wallets import Transfers, WalletRead
 
-BENCHES: dict[str, type[Bench]] = {
-    bench.name: bench for bench in (Bets, BetsHot, Transfers, Drain, Growth, WalletRead)
-}
+ALL: tuple[type[Bench], ...] = (
+    Bets,
+    BetsHot,
+    Transfers,
+    Drain,
+    Growth,
+    WalletRead,
+    Tickets,
+    TicketsCart,
+    TicketsPurchase,
+    TicketsExpiry,
+)
+
+BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in ALL}
 
 __all__ = ["BENCHES"]

@@ -38,7 +38,8 @@ CREATE TABLE ledger.accounts (
 COMMENT ON COLUMN ledger.accounts.seq IS 'The number of the account''s entries.';
 
 CREATE TYPE ledger.entry_type AS ENUM (
-    'DEBIT', 'CREDIT', 'DEPOSIT', 'WITHDRAWAL', 'STAKE', 'PAYOUT', 'FEE', 'REFUND', 'REVERSAL'
+    'DEBIT', 'CREDIT', 'DEPOSIT', 'WITHDRAWAL', 'STAKE', 'PAYOUT', 'FEE', 'REFUND', 'REVERSAL',
+    'PAYMENT', 'SUPPLY', 'HOLD', 'RELEASE', 'EXPIRY', 'SALE', 'RETURN'
 );
 
 CREATE TABLE ledger.transfers (

@@ -1,0 +1,148 @@
+"""The post office: a mail that is due is written and sent, once as far as anybody can know.
+
+A mail takes some ten milliseconds of computing, most of it for its QR codes. That is done by a
+process of its own that yields to everybody else: a thousand mails must not hold up a payment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
+from email.message import EmailMessage
+from multiprocessing import connection
+from typing import Any
+from uuid import UUID
+
+from strongroom.apps.ticketing.codes import Signer
+from strongroom.apps.ticketing.flow import SendMail
+from strongroom.apps.ticketing.orders import RecordMail
+from strongroom.apps.ticketing.papers import (
+    Admission,
+    Booking,
+    Envelope,
+    cancelled_mail,
+    pdf_if_possible,
+    refunded_mail,
+    tickets_mail,
+)
+from strongroom.apps.ticketing.rows import MailKind, sql
+from strongroom.clock import now
+from strongroom.core.commands import Performed
+from strongroom.core.db import Database
+from strongroom.core.identity import User
+from strongroom.core.mail import Mailer, MailNotTaken, MailRefused
+from strongroom.errors import NotFound, StrongroomError
+
+AT_ONCE = 8
+"""Mails on their way at the same time; a mail server takes no more kindly."""
+
+GIVEN_UP = timedelta(days=1)
+"""A mail that no server has taken for so long is buried, for somebody to look at."""
+
+YIELDING = 10
+"""Niceness of the process that writes mails."""
+
+People = Callable[[list[UUID]], Awaitable[Mapping[UUID, User]]]
+
+
+def _write(kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
+    if kind == "TICKETS":
+        return tickets_mail(booking, envelope, pdf_if_possible(booking))
+    mail = cancelled_mail if kind == "CANCELLED" else refunded_mail
+    return mail(booking, envelope)
+
+
+def _yield_to_others() -> None:
+    """Begins the writing process; it ends with the one that started it, however that ends."""
+    os.nice(YIELDING)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+class Post:
+    """Performs `SendMail`: looks a mail up, writes it, hands it to the mailer."""
+
+    def __init__(self, database: Database, people: People, mailer: Mailer, signer: Signer) -> None:
+        self._db, self._people, self._mailer, self._signer = database, people, mailer, signer
+        self._writers: ProcessPoolExecutor | None = None
+        self._free = asyncio.Semaphore(AT_ONCE)
+
+    def close(self) -> None:
+        if self._writers:
+            self._writers.shutdown(wait=False, cancel_futures=True)
+            self._writers = None
+
+    async def send(self, errands: Sequence[SendMail]) -> Sequence[Performed]:
+        """Sends what has not been sent; each comes to RecordMail, or to its own failure."""
+        ids = sorted({errand.mail_id for errand in errands})
+        rows = {row["mail_id"]: row for row in await self._db.fetch(sql.mails_due, ids)}
+        orders = sorted({row["order_id"] for row in rows.values()})
+        tickets: dict[UUID, list[Admission]] = {}
+        for row in await self._db.fetch(sql.tickets_of_orders, orders):
+            tickets.setdefault(row["order_id"], []).append(self._admission(row))
+        people = await self._people(sorted({row["user_id"] for row in rows.values()}))
+        return await asyncio.gather(
+            *(self._send(rows.get(errand.mail_id), tickets, people) for errand in errands)
+        )
+
+    def _admission(self, row: Any) -> Admission:
+        qr = self._signer.sign(row["event_id"], row["ticket_type_id"], row["code"])
+        return Admission(row["code"], qr, row["owner_name"] or "", row["type_name"], row["price"])
+
+    async def _send(
+        self,
+        row: Any,
+        tickets: Mapping[UUID, list[Admission]],
+        people: Mapping[UUID, User],
+    ) -> Performed:
+        if row is None:
+            return NotFound("There is no such mail.")
+        if row["sent_at"] is not None:
+            return None
+        buyer = people.get(row["user_id"])
+        if buyer is None:
+            return NotFound("The buyer of this order is not there.")
+        booking = Booking(
+            order_id=row["order_id"],
+            event_id=row["event_id"],
+            event_name=row["name"],
+            location=row["location"],
+            starts_at=row["starts_at"],
+            ends_at=row["ends_at"],
+            banner_url=row["banner_url"],
+            total=row["amount"],
+            language=row["language"],
+            buyer_name=buyer.full_name,
+            buyer_email=buyer.email,
+            admissions=tuple(tickets.get(row["order_id"], ())),
+        )
+        envelope = Envelope(row["mail_id"], self._mailer.sender, row["created_at"])
+        try:
+            async with self._free:
+                mail = await self._written(row["kind"], booking, envelope)
+                await self._mailer.send(row["mail_id"], mail)
+        except MailNotTaken as error:
+            late = now() - row["created_at"] > GIVEN_UP
+            return MailRefused(error.detail) if late else error
+        except StrongroomError as error:
+            return error
+        return RecordMail(row["mail_id"])
+
+    async def _written(self, kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
+        if self._writers is None:
+            self._writers = ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn"), initializer=_yield_to_others
+            )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writers, _write, kind, booking, envelope)
