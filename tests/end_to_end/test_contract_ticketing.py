@@ -606,7 +606,7 @@ def test_settings_say_how_long_and_how_often_seats_are_held(
             id = reserve(client, user, event, 1)
             body = {"ticketTypeId": types_of(event)[0], "quantity": 1}
             again = client.post("/api/bookings/reserve", body, user.token)
-            refused(again, 409, "one_reservation_at_a_time")
+            refused(again, 409, "already_reserved")
 
             def over() -> bool:
                 found = client.get(f"/api/bookings/{id}", user.token).json

@@ -1,4 +1,4 @@
-"""`up` and `demo`: the instance's processes are killed one by one, and the whole of it."""
+"""`up`: the instance's processes are killed one by one, and the whole of it."""
 
 from __future__ import annotations
 
@@ -304,19 +304,3 @@ def test_an_ordinary_user_runs_all_of_it(room: Path) -> None:
         assert (home / "data").stat().st_uid == ORDINARY
         assert (home / "data").stat().st_mode & 0o077 == 0
         assert up.end() == FINE
-
-
-def test_the_demo_proves_itself_and_leaves_nothing_behind(room: Path) -> None:
-    env = environment(TMPDIR=str(room))
-    # Without the kill: what a dead worker held comes back after half a minute only.
-    found = cli("demo", "--users", "20", "--seconds", "1", "--no-kill", "--json", env=env)
-    assert found.code == FINE, found.err
-    proof = found.json
-    assert proof["fine"]
-    assert proof["acknowledged"] > 50
-    assert (proof["missing"], proof["unfinished"], proof["unasked"]) == (0, 0, 0)
-    assert proof["replayed"] == min(1_000, proof["acknowledged"])
-    assert proof["draws"] > 0
-    assert proof["trialBalance"] == {"VND": 0}
-    assert set(proof["invariants"].values()) == {"holds"}
-    assert not list(room.glob("strongroom-demo-*"))

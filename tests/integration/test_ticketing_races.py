@@ -30,7 +30,8 @@ from boxoffice import (
     time_out,
     worked,
 )
-from playing import Houses, assert_clean, code_of, codes_of, drained, ticket
+from playing import PATIENCE_S, Houses, assert_clean, code_of, codes_of, drained, ticket
+from strongroom.apps.ticketing import INVARIANTS
 from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.events import CancelEvent, EditTicketType
 from strongroom.apps.ticketing.flow import commands_due
@@ -43,8 +44,11 @@ from strongroom.apps.ticketing.reservations import (
 )
 from strongroom.core.commands import Command
 from strongroom.core.db import Database
+from strongroom.errors import StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
+
+HOLD_RESERVATION = "SELECT FROM ticketing.reservations WHERE id = $1 FOR UPDATE"
 
 PATIENT = 60_000
 """A deadline that no queue of these tests comes near."""
@@ -54,6 +58,15 @@ PATIENT = 60_000
 async def pair(houses: Houses) -> tuple[Strongroom, Strongroom]:
     """Two houses on one database."""
     return await houses(write_deadline_ms=PATIENT), await houses(write_deadline_ms=PATIENT)
+
+
+async def waiting(owner: Database, count: int) -> None:
+    """Until so many wait for a lock."""
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    async with asyncio.timeout(PATIENCE_S):
+        while await owner.fetchval(query) < count:
+            await asyncio.sleep(0.001)
 
 
 # Never one too many --------------------------------------------------------------------------------
@@ -320,6 +333,103 @@ async def test_whoever_buys_while_an_event_is_called_off_is_refused_or_refunded(
         for one in waiting:
             assert (await order_now(house, one.order))[0] == "CANCELLED"
             assert await payment_now(house, one.payment) == ("SUCCESS", one.amount, one.amount)
+    await assert_clean(house)
+
+
+@pytest.mark.parametrize("step", ["reserve", "complete", "pay"])
+async def test_an_event_is_called_off_before_a_step_or_after_it_but_not_within(
+    pair: tuple[Strongroom, Strongroom], owner: Database, step: str
+) -> None:
+    house, other = pair
+    show = await new_event(house, 2)
+    one = await ordered(house, (show.type, 2))
+    if step == "reserve":
+        await time_out(owner)
+    if step == "complete":
+        await tell(house, one, "FAILED")
+    steps: dict[str, Awaitable[Any]] = {
+        "reserve": reserve(house, uuid7(), (show.type, 1)),
+        "complete": complete(house, one.user, one.reservation),
+        "pay": tell(house, one),
+    }
+    async with owner.transaction() as db:
+        await db.fetch(HOLD_RESERVATION, one.reservation)
+        taken = asyncio.ensure_future(steps.pop(step))
+        await waiting(owner, 1)
+        cancelled = asyncio.ensure_future(other.run(CancelEvent(show.id)))
+        # Whoever has seen the event on sale keeps it so until that step is committed.
+        await waiting(owner, 2)
+        assert not cancelled.done()
+    for left in steps.values():
+        left.close()  # type: ignore[attr-defined]
+    await asyncio.gather(taken, cancelled)
+    await worked(house)
+    assert await seats_of(house, show.types) == [(2, 0, 0)]
+    assert await earned(house, show.id) == 0
+    await assert_clean(house)
+
+
+# Seen from outside, at any moment --------------------------------------------------------------------
+
+
+async def test_a_run_that_began_before_a_hold_ended_does_not_count_its_successor_as_well(
+    house: Strongroom, owner: Database
+) -> None:
+    """A transaction's time is that of its beginning; what it sees is later."""
+    show = await new_event(house, 9, per_user_limit=2)
+    ann = uuid7()
+    held = await reserve(house, ann, (show.type, 2))
+    ends = await expires_in(owner, held.reservation_id, 30)
+    async with (
+        house.audit.connection() as db,
+        db.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        while await db_now(owner) < ends:
+            await asyncio.sleep(0.002)
+        await reserve(house, ann, (show.type, 2))
+        assert await db.fetch(INVARIANTS.sql["users_keep_to_their_limit"]) == []
+
+
+async def test_nothing_is_amiss_at_any_moment_of_a_rush(
+    pair: tuple[Strongroom, Strongroom], owner: Database
+) -> None:
+    house, other = pair
+    chance = random.Random(7)
+    show = await new_event(house, 12, 8, per_user_limit=3)
+    users = [uuid7() for _ in range(6)]
+    over, turns = asyncio.Event(), 0
+
+    async def customer(home: Strongroom, user: UUID) -> None:
+        nonlocal turns
+        while not over.is_set():
+            lines = [(type, chance.randint(1, 2)) for type in show.types[: chance.randint(1, 2)]]
+            call = ReserveSeats(user, tuple(lines), 600)
+            turns += 1
+            try:
+                held = await home.run(call)
+            except StrongroomError:
+                continue
+            await expires_in(owner, held.reservation_id, chance.randint(1, 40))
+            fate = chance.randint(0, 3)
+            if fate == 0:
+                release = ReleaseReservation(user, held.reservation_id)
+                await code_of(home.run(release))
+            elif fate == 1:
+                await code_of(complete(home, user, held.reservation_id))
+
+    async def sweep() -> None:
+        while not over.is_set():
+            for command in await commands_due(house.database):
+                await house.run(command)
+            await asyncio.sleep(0.01)
+
+    begun = [asyncio.ensure_future(customer(pair[n % 2], user)) for n, user in enumerate(users)]
+    sweeping = asyncio.ensure_future(sweep())
+    while turns < 120:
+        report = await other.reconcile()
+        assert report.clean, "\n".join(map(str, report.findings))
+    over.set()
+    await asyncio.gather(*begun, sweeping)
     await assert_clean(house)
 
 

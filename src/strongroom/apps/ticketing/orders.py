@@ -263,12 +263,13 @@ class CompleteBooking(Command):
         return payment
 
 
-def payment_seen(payment: Payment) -> PaymentSeen:
+def payment_seen(payment: Payment, refund: Refund | None = None) -> PaymentSeen:
     open = payment.status == "PENDING"
     return PaymentSeen(
         method=payment.method,
-        status=payment.status,
+        status="REFUNDED" if refund else payment.status,
         redirect_url=payment.path if open else UNSET,
+        refunded=refund.amount if refund else UNSET,
     )
 
 
@@ -298,7 +299,7 @@ class RecordPayment(Command):
     @classmethod
     async def fetch(cls, work: Work, batch: Sequence[RecordPayment]) -> None:
         ids = sorted({one.payment_id for one in batch})
-        payments = await see_payments(work, ids)
+        payments = await see_payments(work.db, ids)
         rows = await work.db.fetch(sql.read_orders, [payment.order_id for payment in payments])
         reservations = [row["reservation_id"] for row in rows]
         lines = await work.db.fetch(sql.lines_of, reservations)
@@ -451,7 +452,7 @@ class CancelOrders(Command):
         reservations = {row["reservation_id"] for row in found} | {row["id"] for row in waiting}
         lines = await work.db.fetch(sql.lines_of, sorted(reservations))
         orders = [row["id"] for row in found]
-        payments = await see_payments(work, [row["payment_id"] for row in found])
+        payments = await see_payments(work.db, [row["payment_id"] for row in found])
         keys = sale_accounts({row["ticket_type_id"] for row in lines})
         if payments:
             keys += [organiser(event_id), *(clearing(payment.provider) for payment in payments)]

@@ -1,20 +1,11 @@
-"""The post office: a mail that is due is written and sent, once as far as anybody can know.
-
-A mail takes some ten milliseconds of computing, most of it for its QR codes. That is done by a
-process of its own that yields to everybody else: a thousand mails must not hold up a payment.
-"""
+"""The post office: a mail that is due is written and sent, once as far as anybody can know."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from email.message import EmailMessage
-from multiprocessing import connection
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +21,7 @@ from strongroom.apps.ticketing.papers import (
     refunded_mail,
     tickets_mail,
 )
+from strongroom.apps.ticketing.press import Press
 from strongroom.apps.ticketing.rows import MailKind, sql
 from strongroom.clock import now
 from strongroom.core.commands import Performed
@@ -44,9 +36,6 @@ AT_ONCE = 8
 GIVEN_UP = timedelta(days=1)
 """A mail that no server has taken for so long is buried, for somebody to look at."""
 
-YIELDING = 10
-"""Niceness of the process that writes mails."""
-
 People = Callable[[list[UUID]], Awaitable[Mapping[UUID, User]]]
 
 
@@ -57,31 +46,16 @@ def _write(kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage
     return mail(booking, envelope)
 
 
-def _yield_to_others() -> None:
-    """Begins the writing process; it ends with the one that started it, however that ends."""
-    os.nice(YIELDING)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(0)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
 class Post:
     """Performs `SendMail`: looks a mail up, writes it, hands it to the mailer."""
 
     def __init__(self, database: Database, people: People, mailer: Mailer, signer: Signer) -> None:
         self._db, self._people, self._mailer, self._signer = database, people, mailer, signer
-        self._writers: ProcessPoolExecutor | None = None
+        self._press = Press()
         self._free = asyncio.Semaphore(AT_ONCE)
 
     def close(self) -> None:
-        if self._writers:
-            self._writers.shutdown(wait=False, cancel_futures=True)
-            self._writers = None
+        self._press.close()
 
     async def send(self, errands: Sequence[SendMail]) -> Sequence[Performed]:
         """Sends what has not been sent; each comes to RecordMail, or to its own failure."""
@@ -130,7 +104,7 @@ class Post:
         envelope = Envelope(row["mail_id"], self._mailer.sender, row["created_at"])
         try:
             async with self._free:
-                mail = await self._written(row["kind"], booking, envelope)
+                mail = await self._press.make(_write, row["kind"], booking, envelope)
                 await self._mailer.send(row["mail_id"], mail)
         except MailNotTaken as error:
             late = now() - row["created_at"] > GIVEN_UP
@@ -138,11 +112,3 @@ class Post:
         except StrongroomError as error:
             return error
         return RecordMail(row["mail_id"])
-
-    async def _written(self, kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
-        if self._writers is None:
-            self._writers = ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), initializer=_yield_to_others
-            )
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writers, _write, kind, booking, envelope)

@@ -15,19 +15,21 @@ from msgspec.structs import replace
 from strongroom.apps.ticketing.catalogue import Catalogue
 from strongroom.apps.ticketing.codes import Signer, key_id, key_pem, key_text
 from strongroom.apps.ticketing.orders import payment_seen
-from strongroom.apps.ticketing.papers import Admission, Booking
+from strongroom.apps.ticketing.papers import Admission, Booking, pdf_tickets
 from strongroom.apps.ticketing.press import Press
 from strongroom.apps.ticketing.reports import People, Reports
 from strongroom.apps.ticketing.rows import LineSeen, PaymentSeen, ReservationSeen, TicketStatus
 from strongroom.apps.ticketing.rows import sql as rows_sql
 from strongroom.apps.ticketing.seen import BookingSeen, OrderSeen, PublicKey, TicketSeen, sql
 from strongroom.core.db import Connection, Database, Record
-from strongroom.core.payments import Payment
-from strongroom.core.payments.rows import sql as payments_sql
+from strongroom.core.payments import Payment, Refund, see_payments, see_refunds
 from strongroom.errors import NotFound
 
 SIGNED_AT_ONCE = 50
 """Signatures made on the event loop: some three milliseconds. An order may have a thousand."""
+
+
+Paid = tuple[Payment, Refund | None]
 
 
 class Paper(NamedTuple):
@@ -43,7 +45,7 @@ class _Parts(NamedTuple):
     """What belongs to a page of orders, by order."""
 
     lines: dict[UUID, list[LineSeen]]
-    payments: dict[UUID, Payment]
+    payments: dict[UUID, PaymentSeen]
     tickets: dict[UUID, list[TicketSeen]]
 
 
@@ -56,10 +58,14 @@ class Reading:
         self._db, self._signer = database, signer
         self.catalogue = Catalogue(database, deadline_s=deadline_s)
         self.reports = Reports(database, people)
-        self.press = Press()
+        self._press = Press()
 
     def close(self) -> None:
-        self.press.close()
+        self._press.close()
+
+    async def pdf(self, booking: Booking) -> bytes:
+        """The tickets as a PDF; PdfMissing, or Overloaded."""
+        return await self._press.make(pdf_tickets, booking)
 
     @property
     def public_key(self) -> PublicKey:
@@ -147,19 +153,23 @@ class Reading:
     @staticmethod
     async def _rows_of(
         db: Connection, orders: Sequence[Record]
-    ) -> tuple[list[Record], list[Record], list[Record]]:
+    ) -> tuple[list[Record], list[Paid], list[Record]]:
         """Items, payments and tickets of these orders."""
         if not orders:
             return [], [], []
         ids = [order["id"] for order in orders]
+        refunds = await see_refunds(db, (order["payment_id"] for order in orders))
         return (
             await db.fetch(sql.items_of_orders, ids),
-            await db.fetch(payments_sql.read_payments, [order["payment_id"] for order in orders]),
+            [
+                (payment, refunds.get(payment.id))
+                for payment in await see_payments(db, (order["payment_id"] for order in orders))
+            ],
             await db.fetch(sql.tickets_seen, ids),
         )
 
     async def _parts(
-        self, items: list[Record], payments: list[Record], tickets: list[Record]
+        self, items: list[Record], payments: list[Paid], tickets: list[Record]
     ) -> _Parts:
         lines: dict[UUID, list[LineSeen]] = defaultdict(list)
         for item in items:
@@ -169,7 +179,7 @@ class Reading:
             signed = await asyncio.to_thread(self._sign, tickets)
         else:
             signed = self._sign(tickets)
-        return _Parts(lines, {row["id"]: Payment(*row) for row in payments}, signed)
+        return _Parts(lines, {paid[0].id: payment_seen(*paid) for paid in payments}, signed)
 
     def _sign(self, tickets: list[Record]) -> dict[UUID, list[TicketSeen]]:
         signed: dict[UUID, list[TicketSeen]] = defaultdict(list)
@@ -181,7 +191,7 @@ class Reading:
 
 
 def _booking(order: Record, parts: _Parts) -> dict[str, Any]:
-    payment = payment_seen(parts.payments[order["payment_id"]])
+    payment = parts.payments[order["payment_id"]]
     return {
         "order_id": order["id"],
         "status": order["status"],

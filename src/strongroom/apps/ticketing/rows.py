@@ -293,7 +293,9 @@ SCANS = Table(
 )
 MAILS = Kept(
     Mail,
-    Table("ticketing.mails", {"id": "uuid", "order_id": "uuid", "kind": "text", "amount": "bigint"}),
+    Table(
+        "ticketing.mails", {"id": "uuid", "order_id": "uuid", "kind": "text", "amount": "bigint"}
+    ),
     lock=sql.lock_mails,
     update=sql.update_mails,
     changes=("sent_at",),
@@ -372,11 +374,13 @@ def reservation_seen(reservation: Reservation) -> ReservationSeen:
 
 
 class PaymentSeen(Reply, frozen=True, kw_only=True, omit_defaults=True):
-    """How an order is paid. `redirect_url` leads to the provider while that is open."""
+    """How an order is paid. `redirect_url` leads to the provider while that is open; `refunded`
+    is what went back, or is on its way."""
 
     method: Method
-    status: Literal["PENDING", "SUCCESS", "FAILED"]
+    status: Literal["PENDING", "SUCCESS", "FAILED", "REFUNDED"]
     redirect_url: str | msgspec.UnsetType = msgspec.UNSET
+    refunded: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class OrderAccepted(Reply, frozen=True):

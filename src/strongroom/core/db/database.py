@@ -69,6 +69,20 @@ async def _as_it_is(_: Connection) -> None:
     saves a round trip after each."""
 
 
+def _is_closed(db: Any) -> bool:
+    """Also what the pool has taken back, because the server ended it in the middle of a query."""
+    try:
+        return bool(db.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _end(db: Any) -> None:
+    """Breaks a connection; one that the pool has taken back is broken already."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        db.terminate()
+
+
 class Database:
     """A pool of connections to one Postgres, under one role.
 
@@ -129,8 +143,8 @@ class Database:
             yield db  # type: ignore[misc]  # the pool's proxy behaves as the connection
         except LOST as error:
             # Whatever state it is in, it does not go back to the pool.
-            not_its_own = isinstance(error, OSError | TimeoutError) and not db.is_closed()
-            db.terminate()
+            not_its_own = isinstance(error, OSError | TimeoutError) and not _is_closed(db)
+            _end(db)
             if not_its_own:
                 raise
             raise DatabaseDown() from error
@@ -157,7 +171,7 @@ class Database:
             await db.execute("COMMIT")
         except LOST:
             # Whatever state it is in, it does not go back to the pool.
-            db.terminate()
+            _end(db)
             raise
         finally:
             with contextlib.suppress(*LOST):

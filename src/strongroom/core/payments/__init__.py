@@ -11,7 +11,12 @@ compares the notified amount. Refunds to buyers are no payouts: the kill switch 
 """
 
 from strongroom.core.payments.flow import Payments
-from strongroom.core.payments.requests import request_payment, request_refund, see_payments
+from strongroom.core.payments.requests import (
+    request_payment,
+    request_refund,
+    see_payments,
+    see_refunds,
+)
 from strongroom.core.payments.rows import PAYMENTS, REFUNDS, Payment, Refund
 
 __all__ = [
@@ -23,4 +28,5 @@ __all__ = [
     "request_payment",
     "request_refund",
     "see_payments",
+    "see_refunds",
 ]

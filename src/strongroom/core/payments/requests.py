@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from strongroom.core.commands import Reply, Work
+from strongroom.core.db import Connection
 from strongroom.core.payments.rows import (
     PAYMENTS,
     REFUNDS,
@@ -67,10 +68,16 @@ def request_payment(
     return payment
 
 
-async def see_payments(work: Work, ids: Iterable[UUID]) -> list[Payment]:
-    """Payments before anything is locked: for which order, at which provider. That never changes;
-    what does is read again with the lock."""
-    return [Payment(*row) for row in await work.db.fetch(sql.read_payments, sorted(set(ids)))]
+async def see_payments(db: Connection, ids: Iterable[UUID]) -> list[Payment]:
+    """Payments without a lock: for which order, at which provider, that never changes."""
+    return [Payment(*row) for row in await db.fetch(sql.read_payments, sorted(set(ids)))]
+
+
+async def see_refunds(db: Connection, payments: Iterable[UUID]) -> dict[UUID, Refund]:
+    """The refunds of payments, by payment, without a lock."""
+    ids = [Refund.id_of(id) for id in payments]
+    found = [Refund(*row) for row in await db.fetch(sql.read_refunds, ids)]
+    return {refund.payment_id: refund for refund in found}
 
 
 def request_refund(work: Work, payment: Payment, amount: int, reason: str) -> Refund:

@@ -16,8 +16,8 @@ from strongroom.clock import monotonic
 from strongroom.doors.cli.burst import RECENT, Asked, Bettor, percentiles_ms, until_answered
 from strongroom.doors.cli.client import Connection
 
-FEWEST, MOST = 2, 6
-"""Seats that a buyer wants: four on average, so that six hundred want more than there are."""
+WANTED = (2, 3, 4, 5, 6)
+"""Seats that buyers want, in turn: four on average, so that six hundred want more than there are."""
 
 PAY_SOONEST_S, PAY_LATEST_S = 0.2, 2.5
 """How long people take to choose how they pay; quick ones, or the demo would wait for them."""
@@ -104,12 +104,12 @@ class Rush:
         """All at once, until each has tickets or was told that there are none."""
         self._began_at = self._last_at = monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for buyer in self._buyers:
-                tasks.create_task(self._come(buyer))
+            for number, buyer in enumerate(self._buyers):
+                tasks.create_task(self._come(buyer, number))
 
-    async def _come(self, buyer: Bettor) -> None:
+    async def _come(self, buyer: Bettor, number: int) -> None:
         connection = Connection(*self._address)
-        purchase = await self._reserve(connection, buyer)
+        purchase = await self._reserve(connection, buyer, number)
         self.waiting -= 1
         if purchase:
             self.holding += 1
@@ -120,11 +120,11 @@ class Rush:
             self.holding -= 1
         connection.close()
 
-    async def _reserve(self, connection: Connection, buyer: Bettor) -> Purchase | None:
-        """Seats of the wanted number, else a single one of any type; None for who leaves
-        without."""
+    async def _reserve(self, connection: Connection, buyer: Bettor, number: int) -> Purchase | None:
+        """As many seats as are wanted, else fewer, else of the other type; None for who leaves
+        without, and then there was none left."""
         code = ""
-        for kind, quantity in self._wishes():
+        for kind, quantity in self._wishes(number):
             body = {"ticketTypeId": kind.id, "quantity": quantity}
             asked = await self._post(connection, buyer, "/api/bookings/reserve", body)
             if asked.answer is None:
@@ -142,12 +142,13 @@ class Rush:
         self.refused[code] = self.refused.get(code, 0) + 1
         return None
 
-    def _wishes(self) -> Iterator[tuple[Kind, int]]:
+    def _wishes(self, number: int) -> Iterator[tuple[Kind, int]]:
+        round, place = divmod(number, DEAREST_SHARE)
         cheap, dear = self._kinds
-        kinds = (dear, cheap) if self._random.randrange(DEAREST_SHARE) == 0 else (cheap, dear)
-        yield kinds[0], self._random.randint(FEWEST, MOST)
-        for kind in kinds:
-            yield kind, 1
+        wanted = WANTED[(round + place) % len(WANTED)]
+        for kind in (dear, cheap) if place == 0 else (cheap, dear):
+            for quantity in range(wanted, 0, -1):
+                yield kind, quantity
 
     async def _complete(self, connection: Connection, purchase: Purchase) -> bool:
         path = f"/api/bookings/complete/{purchase.reservation}"

@@ -189,24 +189,20 @@ class Sale:
 
 
 def _is_fine(told: dict[str, Any]) -> bool:
-    return (
-        told["tickets"] == told["sold"] == told["seats"] > 0
-        and not any(told[name] for name in ("free", "held", "oversold", "missingTickets"))
-        and not told["unresolved"]
-        and told.get("checkIn", {}).get("secondScan") == "already_checked_in"
-    )
+    return bool(told["tickets"]) and all(fine for fine, _ in proof_lines(told))
 
 
 def proof_lines(told: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     """What `prove` found, for people: whether it is as it should be, and what it is."""
     yield (
-        not told["unresolved"],
+        # Nobody was told "sold out" while there was a seat.
+        not told["unresolved"] and not (told["refused"] and told["free"]),
         f"{told['buyers']:,} buyers at once, {told['reservationsPerSecond']:,} answers a second, "
         f"p99 {told['reserveP99Ms']:.0f} ms: {told['bought']:,} bought, "
         f"{sum(told['refused'].values()):,} found nothing left",
     )
     yield (
-        told["sold"] == told["seats"] and not told["oversold"],
+        told["sold"] + told["free"] == told["seats"] and not told["held"] + told["oversold"],
         f"{told['seats']:,} seats: {told['sold']:,} sold, {told['held']:,} held, "
         f"{told['free']:,} free, {told['oversold']:,} oversold",
     )

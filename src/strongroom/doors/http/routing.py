@@ -8,7 +8,7 @@ The same table makes the OpenAPI document.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Literal, NamedTuple
@@ -63,22 +63,29 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Raw(NamedTuple):
-    """What a read answers that is not JSON: a page, a picture, a table. `status` None takes the
-    route's."""
+    """What a read answers that is not JSON: a page, a picture, a table; what may be long comes in
+    portions. `status` None takes the route's."""
 
     content_type: str
-    body: bytes
+    body: bytes | AsyncIterator[bytes]
     headers: Sequence[tuple[bytes, bytes]] = ()
     status: int | None = None
 
 
-async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Sends a whole answer; the first header is its content type, left out where there is none."""
+async def answer(
+    send: Send, status: int, headers: Headers, body: bytes | AsyncIterator[bytes]
+) -> None:
+    """Sends an answer; the first header is its content type, left out where there is none. One
+    that comes in portions and breaks off is seen to be incomplete: its last part is missing."""
     if status == 204:
         headers = headers[1:]
-    else:
+    elif isinstance(body, bytes):
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
+    if not isinstance(body, bytes):
+        async for portion in body:
+            await send({"type": "http.response.body", "body": portion, "more_body": True})
+        body = b""
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
@@ -237,6 +244,7 @@ class Door:
         named = str(call.request_id)
         headers = [(b"content-type", b"application/json"), (b"x-request-id", named.encode())]
         method: str = scope["method"]  # type: ignore[typeddict-item]
+        body: bytes | AsyncIterator[bytes]
         try:
             route = self._routes.get(method)
             if route is None:

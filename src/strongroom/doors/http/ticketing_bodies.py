@@ -47,15 +47,16 @@ _TEXT = (
     r"[^<>\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-# `$` alone also matches before a last line break.
 Description = Annotated[str, Meta(max_length=10_000, pattern=rf"^(?![=+@]){_TEXT}*$")]
 """As a name, with line breaks and tabs."""
 
+# `$` alone also matches before a last line break.
 Slug = Annotated[str, Meta(max_length=100, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(?!\n)$")]
+# `/{2}`: what looks like an address on the reference page would be one to load from.
 BannerUrl = Annotated[
     str,
     Meta(
-        max_length=500, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-;=?-~]*)?(?!\n)$"
+        max_length=500, pattern=r"^https:/{2}[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-;=?-~]*)?(?!\n)$"
     ),
 ]
 Price = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
@@ -220,6 +221,7 @@ def _wanted(body: ReserveBody) -> tuple[tuple[UUID, int], ...]:
 
 def complete(call: Call) -> CompleteBooking:
     body: CompleteBody = call.body
+    call.house.payments.check_method(body.payment_method)
     return CompleteBooking(
         call.user_id,
         call.id("reservationId"),

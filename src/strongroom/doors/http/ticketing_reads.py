@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, get_args
@@ -177,16 +177,14 @@ async def _attendees_file(call: Call, event_id: UUID) -> Raw:
     reports = call.house.ticketing.reports
     name = await reports.slug(event_id)
     headings = [Attendee.__struct_encode_fields__[_place(column)] for column in COLUMNS]
-    portions = [
-        sheet([getattr(one, column) for column in COLUMNS] for one in page)
-        async for page in reports.all_attendees(event_id)
-    ]
+
+    async def portions() -> AsyncIterator[bytes]:
+        yield sheet([headings], first=True)
+        async for page in reports.all_attendees(event_id):
+            yield sheet([getattr(one, column) for column in COLUMNS] for one in page)
+
     disposition = f'attachment; filename="attendees-{name}.csv"'.encode()
-    return Raw(
-        MEDIA,
-        b"".join([sheet([headings], first=True), *portions]),
-        (*PRIVATE, (b"content-disposition", disposition)),
-    )
+    return Raw(MEDIA, portions(), (*PRIVATE, (b"content-disposition", disposition)))
 
 
 def _place(column: str) -> int:
@@ -247,7 +245,7 @@ async def _html(_: Call, booking: Booking) -> bytes:
 
 
 async def _pdf(call: Call, booking: Booking) -> bytes:
-    return await call.house.ticketing.press.pdf(booking)
+    return await call.house.ticketing.pdf(booking)
 
 
 async def _calendar(call: Call) -> Raw:
