@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from strongroom.apps.ticketing.events import AddTicketType, CreateEvent, PublishEvent
-from strongroom.apps.ticketing.orders import CompleteBooking, OrderAccepted, RecordPayment
+from strongroom.apps.ticketing.orders import CompleteBooking, RecordPayment
 from strongroom.apps.ticketing.reservations import ExpireReservations, ReserveSeats
-from strongroom.apps.ticketing.rows import Method, ReservationSeen
+from strongroom.apps.ticketing.rows import Method, OrderAccepted, ReservationSeen
 from strongroom.clock import now
 from strongroom.core.db import Database
 from strongroom.doors.worker import Worker, worker_of

@@ -91,12 +91,24 @@ class Client:
         self, path: str, body: Any = None, token: str | None = None, key: str | None = None
     ) -> Answer:
         """A write with a key of its own, unless one is given; `""` sends none."""
+        return self.write("POST", path, body, token, key)
+
+    def patch(
+        self, path: str, body: Any = None, token: str | None = None, key: str | None = None
+    ) -> Answer:
+        """A change, with a key as above."""
+        return self.write("PATCH", path, body, token, key)
+
+    def write(
+        self, method: str, path: str, body: Any, token: str | None, key: str | None = None
+    ) -> Answer:
+        """What `post` and `patch` do, where the method comes from a table."""
         headers = [*_bearer(token), ("Content-Type", "application/json")]
         key = uuid4().hex if key is None else key
         if key:
             headers.append(("Idempotency-Key", key))
         raw = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
-        return self.send("POST", path, headers, raw)
+        return self.send(method, path, headers, raw)
 
 
 def _bearer(token: str | None) -> list[tuple[str, str]]:

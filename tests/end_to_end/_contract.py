@@ -66,11 +66,15 @@ RECONCILIATION: Shape = {
 TOKENS: Shape = {"accessToken": str, "refreshToken": str, "expiresIn": int}
 
 
+SANDBOX_SECRET = "the sandbox of the contract signs with this secret"
+
+
 @pytest.fixture(scope="module")
 def house(
     server: Server, clones: Clones, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    with new_house(server, clones, tmp_path_factory.mktemp("contract")) as house:
+    folder = tmp_path_factory.mktemp("contract")
+    with new_house(server, clones, folder, sandbox_secret=SANDBOX_SECRET) as house:
         house.start_api()
         house.start_worker()
         yield house

@@ -49,8 +49,10 @@ def test_the_demo_proves_itself_and_removes_its_instance(proof: Any, room: Path)
 def test_the_demo_sells_every_seat_once(proof: Any) -> None:
     told = proof["ticketing"]
     assert told["fine"]
-    assert (told["seats"], told["sold"], told["tickets"]) == (SEATS, SEATS, SEATS)
-    assert (told["free"], told["held"], told["oversold"], told["missingTickets"]) == (0, 0, 0, 0)
+    assert told["seats"] == SEATS
+    assert told["tickets"] == told["sold"] == SEATS - told["free"] > SEATS / 2
+    assert (told["held"], told["oversold"], told["missingTickets"]) == (0, 0, 0)
+    assert not (told["refused"] and told["free"])
     assert told["buyers"] == BUYERS
     assert told["bought"] + sum(told["refused"].values()) == BUYERS
     assert set(told["refused"]) <= {"sold_out"}
@@ -78,7 +80,7 @@ def test_what_the_demo_says_without_a_terminal_can_be_read(room: Path) -> None:
     env = environment(TMPDIR=str(room))
     found = cli("demo", "--users", "6", "--seconds", "1", "--no-kill", env=env)
     assert found.code == FINE, found.out + found.err
-    assert found.says("buyers at once", "0 oversold", "scanned again: already_checked_in")
+    assert found.says("buyers at once", "0 oversold", "again: already_checked_in")
     assert "\x1b" not in found.out + found.err
 
 

@@ -1,4 +1,4 @@
-"""The guide to ticketing is typed as it stands, into one shell, beside a running instance."""
+"""What the README and the guide to ticketing say to type is typed, as it stands, into one shell."""
 
 from __future__ import annotations
 
@@ -12,52 +12,51 @@ from pathlib import Path
 import pytest
 
 from end_to_end._cli import STRONGROOM, environment, scratch
-from end_to_end.test_up import running
+from end_to_end.test_up import Up, running
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "run-an-event.md"
+ROOT = Path(__file__).parents[2]
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guides" / "run-an-event.md"
 
 TYPED_S = 120
 """Two dozen starts of the command line and of Python, and what workers do meanwhile."""
 
 PLACE = "http://127.0.0.1:8000"
 
-
-def typed() -> list[str]:
-    """The blocks that are to be typed, without the one that starts the instance."""
-    found = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text("utf8"), re.M | re.S)
-    assert found[0] == "strongroom up\n"
-    return found[1:]
+PREPARES = re.compile(r"^(make |\. \.venv/|strongroom up$).*\n", re.M)
+"""What was done before: an environment, and an instance in another terminal."""
 
 
 @pytest.fixture(scope="module")
-def said() -> Iterator[str]:
-    """All that the guide's commands print; one that fails ends it."""
-    with scratch() as room, running(room / "data", "--port", "0") as up:
-        up.ready()
-        path = room / "bin"
-        path.mkdir()
-        (path / "strongroom").write_text(f'#!/bin/sh\nexec {" ".join(STRONGROOM)} "$@"\n')
-        (path / "strongroom").chmod(0o755)
-        (path / "python3").symlink_to(sys.executable)
-        script = "set -eu -o pipefail\n" + "".join(typed())
-        ran = subprocess.run(
-            ["bash", "-c", script.replace(PLACE, up.told["url"])],
-            env=environment(
-                PATH=f"{path}:{os.environ['PATH']}", STRONGROOM_DATA_DIR=str(room / "data")
-            ),
-            cwd=room,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TYPED_S,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stdout
-        assert b"<svg" in (room / "ticket.html").read_bytes()
-        assert (room / "ticket.png").read_bytes().startswith(b"\x89PNG")
-        yield ran.stdout
-        up.end()
+def up() -> Iterator[Up]:
+    with scratch() as room, running(room / ".strongroom", "--port", "0") as instance:
+        yield instance.ready()
+
+
+def typed(page: Path, up: Up) -> str:
+    """All that the page's commands print; one that fails ends it."""
+    room = up.folder.parent
+    path = room / "bin"
+    path.mkdir(exist_ok=True)
+    program = path / "strongroom"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(STRONGROOM)} "$@"\n')
+    program.chmod(0o755)
+    (path / "python3").unlink(missing_ok=True)
+    (path / "python3").symlink_to(sys.executable)
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text("utf8"), re.M | re.S)
+    script = PREPARES.sub("", "set -eu -o pipefail\n" + "".join(blocks))
+    ran = subprocess.run(
+        ["bash", "-c", script.replace(PLACE, up.told["url"])],
+        env=environment(PATH=f"{path}:{os.environ['PATH']}"),
+        cwd=room,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TYPED_S,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout
 
 
 def facts(text: str) -> set[str]:
@@ -66,12 +65,19 @@ def facts(text: str) -> set[str]:
     return {one.replace(" ", "") for one in re.findall(states, text)}
 
 
-def test_the_guide_can_be_typed_as_it_stands(said: str) -> None:
+def test_the_readme_can_be_typed_as_it_stands(up: Up) -> None:
+    said = typed(README, up)
+    assert '"balance":1048750' in said
+    assert '"status":"PAID"' in said and ".eml" in said
     assert "Every invariant holds" in said
-    assert "not valid" in said
 
 
-def test_the_guide_shows_what_is_answered(said: str) -> None:
+def test_the_guide_can_be_typed_and_shows_what_is_answered(up: Up) -> None:
+    said = typed(GUIDE, up)
     shown = "".join(re.findall(r"^```text\n(.*?)^```", GUIDE.read_text("utf8"), re.M | re.S))
     assert len(facts(shown)) > 12
     assert facts(shown) == facts(said)
+    assert "not valid" in said and "Every invariant holds" in said
+    room = up.folder.parent
+    assert b"<svg" in (room / "ticket.html").read_bytes()
+    assert (room / "ticket.png").read_bytes().startswith(b"\x89PNG")

@@ -204,10 +204,10 @@ async def test_formance_1633_one_scan_twice_in_one_upload_is_no_error(house: Str
     show = await new_event(house, 1)
     one = await bought(house, (show.type, 1))
     [code] = await tickets_of(house, one.order)
-    scans = tuple(OfflineScan("scan-1", each, now()) for each in (code, code, "nonsense"))
+    scans = tuple(OfflineScan("scan-1", each, now()) for each in (code, code.lower()))
     recorded = await house.run(RecordScans(scans))
-    assert [each.result for each in recorded.results] == ["ADMITTED"] * 3
-    assert [each.replayed for each in recorded.results] == [False, True, True]
+    assert [each.result for each in recorded.results] == ["ADMITTED"] * 2
+    assert [each.replayed for each in recorded.results] == [False, True]
     await assert_clean(house)
 
 

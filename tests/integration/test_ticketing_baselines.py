@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from strongroom.apps.ticketing.flow import commands_due
 from strongroom.apps.ticketing.orders import CompleteBooking
 from strongroom.apps.ticketing.reservations import ReserveSeats
 from strongroom.clock import now
+from strongroom.core.commands import Command
 from strongroom.core.db import Database
 from strongroom.ids import uuid7
 from strongroom.lab.baselines.ticketing import (
@@ -72,7 +74,7 @@ class Shop:
             await sell_also(self.house.database, made)
         return made
 
-    async def _operate(self, command):  # type: ignore[no-untyped-def]
+    async def _operate(self, command: Command) -> Any:
         """What an operator does goes past the lanes, which a baseline replaces."""
         one = ticket(command, str(uuid7()))
         await self.house.executor.run([one])

@@ -198,6 +198,19 @@ async def test_one_scan_twice_in_one_upload_is_one_scan(house: Strongroom) -> No
     await assert_clean(house)
 
 
+async def test_gates_that_count_from_one_do_not_take_each_others_scans_for_their_own(
+    house: Strongroom,
+) -> None:
+    _, _, [code, other] = await admission(house, 2)
+    recorded = await upload(house, scan("1", code, 9, "A"), scan("1", other, 8, "A"))
+    assert results(recorded) == ["ADMITTED", "ADMITTED"]
+    again = await upload(house, scan("1", code, 7, "B"))
+    assert results(again) == ["ALREADY_CHECKED_IN"]
+    assert (again.double_entries, again.results[0].replayed) == (1, False)
+    assert await kept(house) == {"ADMITTED": 2, "ALREADY_CHECKED_IN": 1}
+    await assert_clean(house)
+
+
 async def test_offline_and_online_scans_of_one_ticket_know_of_each_other(
     house: Strongroom,
 ) -> None:

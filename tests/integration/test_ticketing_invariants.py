@@ -56,9 +56,7 @@ async def _sell(house: Strongroom, owner: Database) -> dict[str, Bought]:
     show = await new_event(house, price=PAGE, publish=False)
     stalls, circle, box, gifts = [
         (
-            await house.run(
-                AddTicketType(show.id, name, price, seats, None, None, limit)  # type: ignore[arg-type]
-            )
+            await house.run(AddTicketType(show.id, name, price, seats, None, None, limit))
         ).ticket_type_id
         for name, price, seats, limit in (
             ("stalls", PAGE, 20, 4),

@@ -33,7 +33,7 @@ from boxoffice import (
 )
 from playing import Houses, assert_clean, code_of, codes_of, outcome_of, ticket
 from strongroom.apps.ticketing.door import CheckIn
-from strongroom.apps.ticketing.events import CancelEvent, EditTicketType
+from strongroom.apps.ticketing.events import CancelEvent, EditTicketType, EndEvent
 from strongroom.apps.ticketing.flow import forget_reservations
 from strongroom.apps.ticketing.orders import CANCELLED_TOGETHER, CompleteBooking
 from strongroom.apps.ticketing.reservations import ReleaseReservation, ReserveSeats
@@ -276,6 +276,21 @@ async def test_money_that_comes_late_goes_back_whole_and_once_where_a_seat_is_mi
         assert other.status == "ACTIVE"
         assert await tickets_of(house, one.order) == {}
         assert await earned(house, show.id) == await cleared(house) == 0
+    await assert_clean(house)
+
+
+async def test_money_that_comes_after_the_event_is_over_buys_nothing(
+    house: Strongroom, owner: Database
+) -> None:
+    show = await new_event(house, 2)
+    late, in_time = [await ordered(house, (show.type, 1)) for _ in range(2)]
+    await time_out(owner, late.reservation)
+    await house.run(EndEvent(show.id))
+    await tell(house, late)
+    await tell(house, in_time)
+    assert await order_now(house, late.order) == REFUNDED
+    assert await order_now(house, in_time.order) == ("PAID", None)
+    assert await seats_of(house, show.types) == [(1, 0, 1)]
     await assert_clean(house)
 
 

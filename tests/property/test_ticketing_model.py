@@ -97,7 +97,7 @@ class Real:
         tickets = [ticket(one, None if one.idempotent else str(uuid7())) for one in commands]
         await self.house.executor.run(tickets)
         outcomes = [await one.future for one in tickets]
-        return [(o.refused or (o.error and o.error.code), o.reply) for o in outcomes]
+        return [(o.refused or (o.error.code if o.error else None), o.reply) for o in outcomes]
 
     async def sweep(self, but: int | None = None) -> None:
         """Gives back what has expired."""

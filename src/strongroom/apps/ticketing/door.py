@@ -144,6 +144,12 @@ class OfflineScan:
     gate: str | None = None
     forged: bool = False
 
+    @property
+    def name(self) -> str:
+        """What makes it this scan: gates that count from 1 have the same keys, for whatever
+        tickets."""
+        return f"{self.gate or ''}:{self.scan_key}:{normalise(self.code) or self.code}"
+
 
 class ScanOutcome(Reply, frozen=True):
     """What came of an offline scan. `first_scan` is there when somebody else came before."""
@@ -178,8 +184,8 @@ class RecordScans(Command):
     async def fetch(cls, work: Work, batch: Sequence[RecordScans]) -> None:
         scans = [scan for upload in batch for scan in upload.scans]
         await _hold_tickets(work, [normalise(scan.code) or "" for scan in scans])
-        keys = sorted({scan.scan_key for scan in scans})
-        rows = await work.db.fetch(sql.scans_known, keys)
+        names = sorted({scan.name for scan in scans})
+        rows = await work.db.fetch(sql.scans_known, names)
         work.noted["known"] = {row["scan_key"]: row["result"] for row in rows}
 
     def decide(self, work: Work) -> ScansRecorded:
@@ -191,8 +197,8 @@ class RecordScans(Command):
 
     def _take(self, work: Work, scan: OfflineScan) -> ScanOutcome:
         known: dict[str, ScanResult] = work.noted["known"]
-        if scan.scan_key in known:
-            return ScanOutcome(scan.scan_key, known[scan.scan_key], replayed=True)
+        if scan.name in known:
+            return ScanOutcome(scan.scan_key, known[scan.name], replayed=True)
         code = normalise(scan.code)
         ticket = _ticket(work, code) if code else None
         at = min(scan.scanned_at, work.now + CLOCK_SKEW)
@@ -200,10 +206,10 @@ class RecordScans(Command):
         result = self._result(ticket, scan)
         if ticket and result == "ADMITTED":
             _admit(work, ticket, at, scan.gate)
-        known[scan.scan_key] = result
+        known[scan.name] = result
         row = (
             work.new_id(),
-            scan.scan_key,
+            scan.name,
             ticket.id if ticket else None,
             ticket.event_id if ticket else None,
             code or scan.code,

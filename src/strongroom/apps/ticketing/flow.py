@@ -23,8 +23,8 @@ from strongroom.core.commands import Command, Errand
 from strongroom.core.db import Database
 from strongroom.core.events import Event, Subscriber
 
-ERRAND_LEASE_S = 60
-"""Longer than a mail server takes to answer, or to time out."""
+MAIL_LEASE_S = 120
+"""A batch of mails waits for two calls at least."""
 
 KEPT_DAYS = 30
 """How long ended reservations are kept."""
@@ -35,6 +35,9 @@ class SendMail(Errand):
     """A mail to be sent; the post office looks up what it says."""
 
     mail_id: UUID
+
+    group_limit = 8
+    timeout_s = 45.0
 
 
 def _pay(event: Event) -> Command:
@@ -57,7 +60,7 @@ SUBSCRIBERS = (
     Subscriber(
         "ticketing_cancel", ("ticketing.EventCancelled", "ticketing.CancellationDue"), _cancel
     ),
-    Subscriber("ticketing_mail", ("ticketing.MailDue",), _mail, batch=64, lease_s=ERRAND_LEASE_S),
+    Subscriber("ticketing_mail", ("ticketing.MailDue",), _mail, batch=16, lease_s=MAIL_LEASE_S),
 )
 
 

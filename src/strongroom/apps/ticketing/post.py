@@ -28,15 +28,20 @@ from strongroom.core.commands import Performed
 from strongroom.core.db import Database
 from strongroom.core.identity import User
 from strongroom.core.mail import Mailer, MailNotTaken, MailRefused
-from strongroom.errors import NotFound, StrongroomError
-
-AT_ONCE = 8
-"""Mails on their way at the same time; a mail server takes no more kindly."""
+from strongroom.errors import Busy, NotFound, StrongroomError
 
 GIVEN_UP = timedelta(days=1)
 """A mail that no server has taken for so long is buried, for somebody to look at."""
 
+WRITING_S = 15.0
+"""A call waits so long for its mails to be written, then lets them be written on. With the time
+that sending takes this is less than an errand may take, so that no mail is sent and forgotten."""
+
 People = Callable[[list[UUID]], Awaitable[Mapping[UUID, User]]]
+
+
+class StillWriting(Busy):
+    """This mail is not written yet; there is much to write."""
 
 
 def _write(kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
@@ -52,7 +57,7 @@ class Post:
     def __init__(self, database: Database, people: People, mailer: Mailer, signer: Signer) -> None:
         self._db, self._people, self._mailer, self._signer = database, people, mailer, signer
         self._press = Press()
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self._writing: dict[UUID, asyncio.Task[EmailMessage]] = {}
 
     def close(self) -> None:
         self._press.close()
@@ -60,6 +65,8 @@ class Post:
     async def send(self, errands: Sequence[SendMail]) -> Sequence[Performed]:
         """Sends what has not been sent; each comes to RecordMail, or to its own failure."""
         ids = sorted({errand.mail_id for errand in errands})
+        # What another worker has sent meanwhile is not waited for any more.
+        self._writing = {id: task for id, task in self._writing.items() if id in ids}
         rows = {row["mail_id"]: row for row in await self._db.fetch(sql.mails_due, ids)}
         orders = sorted({row["order_id"] for row in rows.values()})
         tickets: dict[UUID, list[Admission]] = {}
@@ -103,12 +110,29 @@ class Post:
         )
         envelope = Envelope(row["mail_id"], self._mailer.sender, row["created_at"])
         try:
-            async with self._free:
-                mail = await self._press.make(_write, row["kind"], booking, envelope)
-                await self._mailer.send(row["mail_id"], mail)
+            mail = await self._written(row["kind"], booking, envelope)
+            await self._mailer.send(row["mail_id"], mail)
         except MailNotTaken as error:
             late = now() - row["created_at"] > GIVEN_UP
             return MailRefused(error.detail) if late else error
         except StrongroomError as error:
             return error
         return RecordMail(row["mail_id"])
+
+    async def _written(self, kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
+        """The mail, written now or since the last time it was asked for; StillWriting."""
+        id = envelope.mail_id
+        task = self._writing.get(id)
+        if task is None:
+            task = asyncio.create_task(self._press.make(_write, kind, booking, envelope))
+            self._writing[id] = task
+        try:
+            async with asyncio.timeout(WRITING_S):
+                mail = await asyncio.shield(task)
+        except TimeoutError:
+            raise StillWriting() from None
+        except BaseException:
+            self._writing.pop(id, None)
+            raise
+        self._writing.pop(id, None)
+        return mail

@@ -24,7 +24,7 @@ from strongroom.errors import Busy, Invalid, Refused
 STEP_S = 15.0
 """A server that says nothing for this long is not there."""
 
-WHOLE_S = 60.0
+WHOLE_S = 25.0
 """A mail takes at most this, however slowly the server goes on."""
 
 PORTS = {"smtp": 587, "smtps": 465}

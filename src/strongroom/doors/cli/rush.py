@@ -147,8 +147,10 @@ class Rush:
         cheap, dear = self._kinds
         wanted = WANTED[(round + place) % len(WANTED)]
         for kind in (dear, cheap) if place == 0 else (cheap, dear):
-            for quantity in range(wanted, 0, -1):
+            quantity = wanted
+            while quantity:
                 yield kind, quantity
+                quantity //= 2
 
     async def _complete(self, connection: Connection, purchase: Purchase) -> bool:
         path = f"/api/bookings/complete/{purchase.reservation}"

@@ -101,6 +101,8 @@ class Sale:
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """For a terminal."""
+        if not self.rush.quantity:
+            return
         yield from self.rush.rows()
         yield "mails with tickets", f"{self._mails:,} of {self.rush.bought:,}"
 
@@ -218,6 +220,6 @@ def proof_lines(told: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     first = scan["firstScan"] or {}
     yield (
         scan["secondScan"] == "already_checked_in",
-        f"ticket {scan['ticket']} was let in once; scanned again: {scan['secondScan']}, first at "
-        f"{first.get('checkedInAt')}, {first.get('gate')}",
+        f"ticket {scan['ticket']} came in once; again: {scan['secondScan']}, first at "
+        f"{str(first.get('checkedInAt'))[11:19]} by {first.get('gate')}",
     )

@@ -44,6 +44,8 @@ KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
 MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
 """More than any browser or proxy sends."""
 
+UUID_LENGTH = 36
+
 Role = Literal["anyone", "public", "user", "operator"]
 """`public`: a token may be given, and then `call.principal` is set; it need not be."""
 
@@ -101,6 +103,13 @@ class NoSuchPath(NotFound):
     """There is no such path. The reference is at /schema."""
 
 
+def _id(text: str) -> UUID:
+    """An id as we write them, not in one of the other forms that UUID takes."""
+    if len(text) != UUID_LENGTH:
+        raise ValueError(text)
+    return UUID(text)
+
+
 class Call:
     """One request: who calls, the house, the path's and the query's parameters, the body."""
 
@@ -144,7 +153,7 @@ class Call:
     def id(self, name: str) -> UUID:
         """An id in the path; one that is malformed is simply not there."""
         try:
-            return UUID(self.params[name])
+            return _id(self.params[name])
         except ValueError:
             raise NotFound() from None
 
@@ -165,7 +174,7 @@ class Call:
         if text is None:
             return None
         try:
-            return UUID(text)
+            return _id(text)
         except ValueError:
             errors = [{"field": "cursor", "message": "take it from nextCursor"}]
             raise Invalid("The cursor is not one of ours.", errors) from None

@@ -18,7 +18,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -54,6 +54,17 @@ sql = Queries(__package__, "ticketing.sql")
 SPECIFIED_RETRIES = 3
 SPECIFIED_PAUSE_S = 0.1
 """The specification's: the pause grows by itself with every retry."""
+
+
+class Sold(NamedTuple):
+    """Queries that tell, for ticket types, what is free, who reserved, which tickets were made."""
+
+    free: str
+    reserved: str
+    tickets: str
+
+
+SOLD = Sold(sql.free_seats, sql.reserved, sql.tickets_made)
 
 Cart = Sequence[tuple[Record, int]]
 """Ticket types as they were read, and how many seats of each are wanted."""
@@ -238,6 +249,13 @@ async def release_expired(database: Database) -> int:
         for row in expired:
             await db.execute(sql.give_back, row["quantity"], row["ticket_type_id"])
     return len(expired)
+
+
+async def reserve_due(database: Database, type: UUID, seats: int) -> None:
+    """All seats of a ticket type in reservations of one each, whose time is over."""
+    async with database.transaction() as db:
+        await db.execute(sql.all_taken, type)
+        await db.execute(sql.reserve_many, type, seats)
 
 
 async def create_tables(owner: Database) -> None:
