@@ -62,6 +62,9 @@ PRICE = 100_000
 WAITS = 14_009
 """A price at which the sandbox leaves everything to its page and to callbacks."""
 
+LATE = 14_003
+"""A price that the sandbox takes 3 s after the time for it is over."""
+
 
 def new_event(
     client: Client,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -27,9 +28,8 @@ from end_to_end._contract import (  # noqa: F401
     uuid7,
 )
 from end_to_end._house import House, Person, eventually
-from end_to_end._tickets import ADMITTED, buy, new_event, order_of
+from end_to_end._tickets import ADMITTED, buy, new_event, order_of, reserve
 from strongroom.apps.ticketing.codes import Verifier, public_key_of
-
 
 # At the door ------------------------------------------------------------------------------------
 
@@ -143,6 +143,30 @@ def test_a_full_upload_of_scans_is_taken_in_at_once(client: Client, operator: Pe
 # Papers and reports ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("accepted", "body", "language"),
+    [("", {}, "vi"), ("en-GB,vi;q=0.5", {}, "en"), ("de", {}, "vi"), ("en", {"language": "vi"}, "vi")],
+)  # fmt: skip
+def test_the_language_of_the_papers_is_the_buyers(
+    client: Client,
+    operator: Person,
+    user: Person,
+    accepted: str,
+    body: dict[str, str],
+    language: str,
+) -> None:
+    id = reserve(client, user, new_event(client, operator, 2), 1)
+    headers = [
+        ("Authorization", f"Bearer {user.token}"),
+        ("Content-Type", "application/json"),
+        ("Idempotency-Key", uuid4().hex),
+        ("Accept-Language", accepted),
+    ]
+    raw = json.dumps({"paymentMethod": "BANKING", **body}).encode()
+    order = client.send("POST", f"/api/bookings/complete/{id}", headers, raw).json["orderId"]
+    assert client.get(f"/api/bookings/orders/{order}", user.token).json["language"] == language
+
+
 def test_papers_are_for_the_owner_and_for_operators(
     client: Client, operator: Person, user: Person, crowd: Iterator[Person]
 ) -> None:
@@ -207,5 +231,5 @@ def test_the_sales_report_agrees_with_the_ledger(
 
 
 def test_at_the_end_all_books_balance_and_no_process_met_a_bug(house: House) -> None:
-    eventually(house.drained, "the workers are done")
+    eventually(house.drained, "the workers are done", 60)
     house.assert_sound()

@@ -6,6 +6,7 @@ import asyncio
 from itertools import pairwise
 from uuid import UUID
 
+from boxoffice import deadlocks
 from playing import (
     PATIENCE_S,
     Houses,
@@ -40,7 +41,6 @@ HOLD_BOOK = "SELECT FROM betting.books WHERE round_id = $1 FOR UPDATE"
 HOLD_ROUND = "SELECT FROM betting.rounds WHERE id = $1 FOR UPDATE"
 WAITING = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
 async def somebody_waits(owner: Database) -> None:
@@ -160,7 +160,7 @@ async def test_saleor_17123_and_cala_779_crossing_transfers_never_deadlock(
 ) -> None:
     users = await people(6)
     homes = [house, await houses(), await houses()]
-    before = await owner.fetchval(DEADLOCKS)
+    before = await deadlocks(owner)
     for turn in range(10):
         calls = []
         for number, home in enumerate(homes):
@@ -174,9 +174,8 @@ async def test_saleor_17123_and_cala_779_crossing_transfers_never_deadlock(
             calls.append(home.run(Deposit(order[turn % 6], 1)))
             calls.append(home.run(Withdraw(order[-turn % 6], 1)))
         await asyncio.gather(*calls)
-    await owner.fetch("SELECT pg_stat_force_next_flush()")
-    assert await owner.fetchval(DEADLOCKS) == before
     await assert_clean(house)
+    assert await deadlocks(owner) == before
 
 
 async def test_django_oscar_4594_bets_cancels_and_settlements_of_the_same_people_never_deadlock(
@@ -185,7 +184,7 @@ async def test_django_oscar_4594_bets_cancels_and_settlements_of_the_same_people
     users = await people(6)
     homes = [house, await houses(), await houses()]
     rounds = [await new_round(house, "coinflip") for _ in range(3)]
-    before = await owner.fetchval(DEADLOCKS)
+    before = await deadlocks(owner)
     for turn in range(5):
         placing = [
             homes[n % 3].run(PlaceBet(users[(n + turn) % 6], rounds[n * 5 % 3], SIDES[n % 2], 10))
@@ -198,9 +197,8 @@ async def test_django_oscar_4594_bets_cancels_and_settlements_of_the_same_people
         ]
         await asyncio.gather(*cancels, *map(drained, homes))
     await drained(house)
-    await owner.fetch("SELECT pg_stat_force_next_flush()")
-    assert await owner.fetchval(DEADLOCKS) == before
     await assert_clean(house)
+    assert await deadlocks(owner) == before
 
 
 # Something paid, and nothing to show for it -------------------------------------------------------

@@ -24,7 +24,7 @@ from strongroom.apps.ticketing.rows import (
     sql,
     unit,
 )
-from strongroom.core.commands import Command, Reply, Work
+from strongroom.core.commands import Command, Nothing, Reply, Work
 from strongroom.core.ledger import open_accounts, world
 from strongroom.errors import Invalid, NotFound, Refused
 
@@ -308,6 +308,23 @@ class EndEvent(_Change):
             raise wrong_state(event.status)
         event.status = "ENDED"
         return self.changed(work, event, "EventEnded")
+
+
+@dataclass(frozen=True, slots=True)
+class EndWhenOver(_Change):
+    """Ends a published event whose time is over; any other it leaves as it is."""
+
+    event_id: UUID
+
+    reply = Nothing
+    idempotent = True
+
+    def decide(self, work: Work) -> Nothing:
+        event = work.get(EVENTS, self.event_id)
+        if event.status == "PUBLISHED" and event.ends_at <= work.now:
+            event.status = "ENDED"
+            self.changed(work, event, "EventEnded")
+        return Nothing()
 
 
 def _check_window(starts_at: datetime | None, ends_at: datetime | None) -> None:

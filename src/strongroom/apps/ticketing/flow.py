@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from strongroom.apps.ticketing.events import EndEvent
+from strongroom.apps.ticketing.events import EndWhenOver
 from strongroom.apps.ticketing.orders import CancelOrders, RecordPayment
 from strongroom.apps.ticketing.reservations import (
     SWEPT_AT_ONCE,
@@ -73,7 +73,7 @@ async def commands_due(database: Database) -> list[Command]:
         for start in range(0, len(ids), SWEPT_TOGETHER)
     ]
     over = await database.fetch(sql.events_to_end)
-    return sweeps + [EndEvent(row["id"]) for row in over]
+    return sweeps + [EndWhenOver(row["id"]) for row in over]
 
 
 async def forget_reservations(database: Database, limit: int) -> int:

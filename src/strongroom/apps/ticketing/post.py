@@ -89,7 +89,8 @@ class Post:
     ) -> Performed:
         if row is None:
             return NotFound("There is no such mail.")
-        if row["sent_at"] is not None:
+        called_off = row["kind"] == "TICKETS" and row["status"] != "PAID"
+        if row["sent_at"] is not None or called_off:
             return None
         buyer = people.get(row["user_id"])
         if buyer is None:

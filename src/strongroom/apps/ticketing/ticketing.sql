@@ -177,7 +177,7 @@ SELECT scan_key, result FROM ticketing.scans WHERE scan_key = ANY($1::text[]);
 -- name: mails_due
 -- All that a mail says of its order and its event, in one trip for many mails.
 SELECT m.id AS mail_id, m.kind, m.amount, m.created_at, m.sent_at, o.id AS order_id, o.user_id,
-    o.language, e.id AS event_id, e.name, e.location, e.starts_at, e.ends_at, e.banner_url
+    o.status, o.language, e.id AS event_id, e.name, e.location, e.starts_at, e.ends_at, e.banner_url
 FROM ticketing.mails m
 JOIN ticketing.orders o ON o.id = m.order_id
 JOIN ticketing.events e ON e.id = o.event_id

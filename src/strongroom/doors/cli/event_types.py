@@ -53,7 +53,7 @@ EVENTS: dict[str, tuple[tuple[str, ...], type[Reply]]] = {
     "ticketing.EventDrafted": (("CreateEvent",), EventMoved),
     "ticketing.EventEdited": (("EditEvent",), EventMoved),
     "ticketing.EventPublished": (("PublishEvent",), EventMoved),
-    "ticketing.EventEnded": (("EndEvent",), EventMoved),
+    "ticketing.EventEnded": (("EndEvent", "EndWhenOver"), EventMoved),
     "ticketing.EventCancelled": (("CancelEvent",), EventMoved),
     "ticketing.TicketTypeAdded": (("AddTicketType",), TicketTypeMoved),
     "ticketing.TicketTypeEdited": (("EditTicketType",), TicketTypeMoved),

@@ -220,6 +220,6 @@ def proof_lines(told: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     first = scan["firstScan"] or {}
     yield (
         scan["secondScan"] == "already_checked_in",
-        f"ticket {scan['ticket']} came in once; again: {scan['secondScan']}, first at "
-        f"{str(first.get('checkedInAt'))[11:19]} by {first.get('gate')}",
+        f"ticket {scan['ticket']} came in once; again: {scan['secondScan']} "
+        f"({str(first.get('checkedInAt'))[11:19]}, {first.get('gate')})",
     )

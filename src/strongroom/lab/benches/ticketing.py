@@ -43,10 +43,10 @@ LIMIT = 50
 PRICE = 100_000
 TTL_S = 600
 
-LATE_COMERS = 512
-"""Who asks after the last seat is gone: two for each connection, and each is refused."""
+LATE_COMERS = 256
+"""Who asks after the last seat is gone: one on each connection, and each is refused."""
 
-WARMUP = 512
+WARMUP = 256
 """Reservations of another ticket type, so that connections and plans are there."""
 
 LOOK_S = 0.02
@@ -198,7 +198,7 @@ class Tickets(TicketBench):
     strategies = tuple(LOCKING)
 
     seats, seats_quick = 20_000, 6_000
-    theirs: ClassVar = {"pessimistic": (20_000, 800), "optimistic": (5_000, 250)}
+    theirs: ClassVar = {"pessimistic": (20_000, 768), "optimistic": (5_000, 256)}
     """Seats, and in a quick run. The slowest sells a quarter, which takes it as long as the others
     need for all; its rate is the same."""
 
