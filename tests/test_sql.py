@@ -14,6 +14,7 @@ import strongroom
 from strongroom.core.audit.reconcile import CORE
 from strongroom.core.db.queries import Queries, loaded
 from strongroom.doors.cli.reference import every_module
+from strongroom.lab.baselines.ticketing import sql as specified
 from strongroom.main import INVARIANTS
 
 SOURCES = Path(strongroom.__file__).parent
@@ -32,6 +33,7 @@ ROLES: dict[str, str | None] = {
     "strongroom.lab.baselines/row_at_a_time.sql:allow_answering": OWNER,
     # The application's as well, but only where the line above has granted it.
     "strongroom.lab.baselines/row_at_a_time.sql:answer": OWNER,
+    "strongroom.lab.baselines/ticketing.sql:create_tables": OWNER,
 }
 """Who runs what, by file or by query; all else is the application's."""
 
@@ -40,6 +42,7 @@ RUN = {
     "strongroom.core.events/events.sql:lease_lightly": "SET",
     "strongroom.core.events/events.sql:grant_queues": "DO",
     "strongroom.lab.baselines/row_at_a_time.sql:allow_answering": "GRANT",
+    "strongroom.lab.baselines/ticketing.sql:create_tables": "CREATE",
 }
 """EXPLAIN takes no such statement: these are run."""
 
@@ -98,6 +101,8 @@ def tried(db: psycopg.Connection, role: str | None, statement: str) -> str | Non
 @pytest.fixture
 def db(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as db:
+        # The lab makes the baselines' own tables, and no migration does.
+        db.execute(specified.create_tables)
         yield db
 
 

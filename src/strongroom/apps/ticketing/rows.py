@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -26,6 +27,7 @@ ScanResult = Literal["ADMITTED", "ALREADY_CHECKED_IN", "CANCELLED", "UNKNOWN", "
 MailKind = Literal["TICKETS", "CANCELLED", "REFUNDED"]
 
 
+@lru_cache(maxsize=4096)
 def seats(ticket_type_id: UUID, purpose: Literal["free", "held", "sold"]) -> AccountKey:
     """Where the seats of a ticket type are; together always its quantity."""
     return AccountKey(ticket_type_id, purpose, unit(ticket_type_id))
