@@ -94,6 +94,7 @@ class Strongroom:
                 mail_dir=self.settings.mail_dir or self.settings.data_dir / "mail",
             ),
             self.signer,
+            attach_pdf=self.settings.mail_pdf,
         )
         self.ticketing = ticketing.Reading(
             self.database,

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     mail_dir: Path | None = Field(
         default=None, description="Where mails lie as .eml; by default `mail` in the data folder."
     )
+    mail_pdf: bool = Field(
+        default=False,
+        description="Attach the tickets as a PDF too: needs the extra `pdf`, and takes five times "
+        "the computing of a mail without.",
+    )
     sandbox_secret: str | None = Field(
         default=None,
         min_length=32,

@@ -37,6 +37,9 @@ MOST_TICKET_TYPES = 100
 FAR = datetime(9999, 1, 1, tzinfo=UTC)
 """Beyond this a time zone leads out of the calendar."""
 
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""An event is found by its slug or its id: one must not look like the other."""
+
 SUFFIX_BYTES = 3
 """Tells events of the same name apart."""
 
@@ -181,6 +184,8 @@ class CreateEvent(Command):
                 raise SlugTaken()
             return self.slug
         slug = slug_of(self.name)
+        if ID.fullmatch(slug):
+            slug = f"event-{slug}"
         if slug and slug not in taken:
             return slug
         return f"{slug or 'event'}-{work.new_secret(SUFFIX_BYTES).hex()}"

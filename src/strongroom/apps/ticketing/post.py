@@ -44,9 +44,9 @@ class StillWriting(Busy):
     """This mail is not written yet; there is much to write."""
 
 
-def _write(kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage:
+def _write(kind: MailKind, booking: Booking, envelope: Envelope, pdf: bool) -> EmailMessage:
     if kind == "TICKETS":
-        return tickets_mail(booking, envelope, pdf_if_possible(booking))
+        return tickets_mail(booking, envelope, pdf_if_possible(booking) if pdf else None)
     mail = cancelled_mail if kind == "CANCELLED" else refunded_mail
     return mail(booking, envelope)
 
@@ -54,8 +54,17 @@ def _write(kind: MailKind, booking: Booking, envelope: Envelope) -> EmailMessage
 class Post:
     """Performs `SendMail`: looks a mail up, writes it, hands it to the mailer."""
 
-    def __init__(self, database: Database, people: People, mailer: Mailer, signer: Signer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        people: People,
+        mailer: Mailer,
+        signer: Signer,
+        *,
+        attach_pdf: bool,
+    ) -> None:
         self._db, self._people, self._mailer, self._signer = database, people, mailer, signer
+        self._attach_pdf = attach_pdf
         self._press = Press()
         self._writing: dict[UUID, asyncio.Task[EmailMessage]] = {}
 
@@ -125,7 +134,8 @@ class Post:
         id = envelope.mail_id
         task = self._writing.get(id)
         if task is None:
-            task = asyncio.create_task(self._press.make(_write, kind, booking, envelope))
+            writing = self._press.make(_write, kind, booking, envelope, self._attach_pdf)
+            task = asyncio.create_task(writing)
             self._writing[id] = task
         try:
             async with asyncio.timeout(WRITING_S):

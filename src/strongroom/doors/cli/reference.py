@@ -13,6 +13,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -261,23 +262,31 @@ def slug(heading: str) -> str:
 
 
 def _route(route: Route) -> list[str]:
-    needs = {"anyone": "No token.", "user": "Any token.", "operator": "An operator's token."}
+    needs = {
+        "anyone": "No token.",
+        "public": "No token, or any.",
+        "user": "Any token.",
+        "operator": "An operator's token.",
+    }
     said = [route.summary, needs[route.role]]
     if route.command:
-        said.append("Needs an Idempotency-Key.")
+        said.append(f"{'Takes' if route.keyless else 'Needs'} an Idempotency-Key.")
     if route.query:
         said.append("Query: " + ", ".join(map(code, route.query)) + ".")
     if route.body:
-        said.append(
-            f"Body: {_linked(route.body.__name__)}" + (", or none." if route.steps else ".")
-        )
-    answer = _linked(route.answer.__name__) if route.answer else "nothing"
+        said.append(f"Body: {_body(route.body)}" + (", or none." if route.steps else "."))
+    page = "nothing" if route.status == HTTPStatus.NO_CONTENT else "a page or a file"
+    answer = _body(route.answer) if route.answer else page
     said.append(f"Answers {route.status} with {answer}.")
     if route.problems:
         known = _by_code()
         own = [f"{status_of(known[one])} {code(one)}" for one in route.problems]
         said.append("Problems of its own: " + ", ".join(own) + ".")
     return ["\n".join(said)]
+
+
+def _body(kind: type[object]) -> str:
+    return "bytes as they are" if kind is bytes else _linked(kind.__name__)
 
 
 def _linked(name: str) -> str:
@@ -334,6 +343,8 @@ def shape(schema: dict[str, Any]) -> str:
         return " or ".join(map(shape, schema["anyOf"]))
     if "enum" in schema:
         return " or ".join(code(f'"{one}"') for one in schema["enum"])
+    if "prefixItems" in schema:
+        return "(" + ", ".join(map(shape, schema["prefixItems"])) + ")"
     kind = schema.get("format") or schema.get("type") or "any"
     kind = {"date-time": "time", "boolean": "true or false"}.get(kind, kind)
     if kind == "array":

@@ -204,7 +204,8 @@ def demo(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Shows everything on a scratch instance: a burst of bets, a retry storm, a kill -9, a proof.
+    """Shows everything on a scratch instance: a burst of bets, a retry storm, a kill -9,
+    a rush for tickets, and a proof.
 
     Exit code 1 when an invariant does not hold or an acknowledged bet is missing.
     """

@@ -18,7 +18,7 @@ from strongroom.apps.betting import (
 )
 from strongroom.apps.betting.bets import BetAccepted
 from strongroom.apps.betting.rows import BetSeen, Kind, RoundSeen, Side, Winner
-from strongroom.doors.http.bodies import Body
+from strongroom.doors.http.bodies import Body, StepBody
 from strongroom.doors.http.fields import Moment, Name
 from strongroom.doors.http.routing import Call, Route, Routes
 from strongroom.money import MAX_FEE_BPS, Amount
@@ -47,10 +47,6 @@ class RoundBody(Body):
 
 class ResultBody(Body):
     winner: Winner
-
-
-class StepBody(Body):
-    """A step without parameters: `{}`, or no body at all."""
 
 
 class BetBody(Body):

@@ -23,6 +23,10 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_defa
     """What a route takes."""
 
 
+class StepBody(Body):
+    """A step without parameters: `{}`, or no body at all."""
+
+
 async def read(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
     """The whole body; BodyTooLarge as soon as that is known."""
     length = headers.get(b"content-length")

@@ -16,8 +16,7 @@ from strongroom.core.audit import (
 from strongroom.core.audit.reconcile import Reconciled
 from strongroom.core.audit.switches import PayoutsSeen
 from strongroom.core.events import depths
-from strongroom.doors.http.betting_routes import StepBody
-from strongroom.doors.http.bodies import Body
+from strongroom.doors.http.bodies import Body, StepBody
 from strongroom.doors.http.fields import Reason
 from strongroom.doors.http.routing import Call, Route, Routes
 

@@ -20,7 +20,7 @@ from strongroom.apps.ticketing.seen import (
     PublicKey,
     Sales,
 )
-from strongroom.doors.http.bodies import BULK_LIMIT, Body
+from strongroom.doors.http.bodies import BULK_LIMIT, StepBody
 from strongroom.doors.http.routing import Route, Routes
 from strongroom.doors.http.ticketing_bodies import (
     CheckInBody,
@@ -52,11 +52,6 @@ from strongroom.doors.http.ticketing_reads import (
     reservation,
     sales,
 )
-
-
-class StepBody(Body):
-    """A step without parameters: `{}`, or no body at all."""
-
 
 WRITES: Routes = [
     Route(
