@@ -141,6 +141,14 @@ def leads(worker: Process) -> bool:
     return '"event": "leads"' in worker.log.read_text()
 
 
+def candidates(house: House) -> int:
+    """How many workers stand for election: each on a connection of its own."""
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'strongroom leader' AND datname = current_database()"""
+    ((count,),) = house.rows(query)
+    return int(count)
+
+
 def time_out(house: House, reservation_id: str) -> None:
     """Its time is over now, by the database's clock."""
     query = """UPDATE ticketing.reservations SET expires_at = clock_timestamp() WHERE id = %s
@@ -162,6 +170,7 @@ def test_seats_go_on_coming_back_when_the_worker_that_leads_is_killed(
     before, after = [reserve(client, buyer, event, 1) for _ in range(2)]
     time_out(house, before)
     eventually(lambda: swept(house, before), "the leader sweeps")
+    eventually(lambda: candidates(house) == 2, "the other one stands by")
     (leader,) = (worker for worker in house.workers if leads(worker))
     (follower,) = (worker for worker in house.workers if worker is not leader)
     leader.kill()
