@@ -177,6 +177,7 @@ def test_papers_are_for_the_owner_and_for_operators(
         "svg": ("image/svg+xml", b'<svg xmlns="http://www.w3.org/2000/svg"'),
         "png": ("image/png", b"\x89PNG"),
         "html": ("text/html; charset=utf-8", b"<!doctype html>"),
+        "pdf": ("application/pdf", b"%PDF-"),
         "ics": ("text/calendar; charset=utf-8", b"BEGIN:VCALENDAR"),
     }
     for ending, (media, first) in begins.items():
@@ -195,6 +196,8 @@ def test_papers_are_for_the_owner_and_for_operators(
         return client.get(f"/api/tickets/{code}.svg", user.token).status == 409
 
     eventually(off, "the ticket is cancelled")
+    for ending in begins.keys() - {"ics"}:
+        refused(client.get(f"/api/tickets/{code}.{ending}", user.token), 409, "ticket_cancelled")
     assert b"STATUS:CANCELLED" in client.get(f"/api/tickets/{code}.ics", user.token).body
 
 

@@ -300,6 +300,18 @@ async def test_an_event_has_a_hundred_ticket_types_at_most(house: Strongroom) ->
     await assert_clean(house)
 
 
+async def test_an_event_that_is_over_sells_nothing_before_the_clock_has_ended_it(
+    house: Strongroom, owner: Database
+) -> None:
+    show = await new_event(house, 9)
+    await owner.fetch(
+        "UPDATE ticketing.events SET starts_at = now() - interval '2 h', ends_at = clock_timestamp()"
+    )
+    assert await code_of(reserve(house, uuid7(), (show.type, 1))) == "not_on_sale"
+    await drained(house)
+    assert await owner.fetchval("SELECT status::text FROM ticketing.events") == "ENDED"
+
+
 async def test_a_sale_window_opens_and_closes_on_the_second(
     house: Strongroom, owner: Database
 ) -> None:

@@ -54,6 +54,12 @@ def results(recorded: ScansRecorded) -> list[str]:
 # Online --------------------------------------------------------------------------------------------
 
 
+async def test_a_pass_that_is_none_of_ours_is_refused_and_kept(house: Strongroom) -> None:
+    forged = CheckIn("SR1.ABC", "A1", "bad_signature")
+    assert await code_of(house.run(forged)) == "bad_signature"
+    assert await kept(house) == {"FORGED": 1}
+
+
 async def test_of_fifty_scans_at_two_houses_one_admits_and_the_others_name_it(
     houses: Houses, house: Strongroom
 ) -> None:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from strongroom.apps.ticketing.codes import normalise
+from strongroom.apps.ticketing.codes import BadSignature, MalformedPass, UnknownKey, normalise
 from strongroom.apps.ticketing.rows import SCANS, TICKETS, AdmissionTicket, ScanResult, sql
 from strongroom.core.commands import Command, Reply, Work
 from strongroom.errors import NotFound, Refused
+
+BAD_PASSES = {kind.code: kind for kind in (MalformedPass, UnknownKey, BadSignature)}
 
 CLOCK_SKEW = timedelta(minutes=5)
 """A gate's clock may be ahead of ours by this much."""
@@ -76,13 +78,15 @@ def first_scan(ticket: AdmissionTicket) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class CheckIn(Command):
-    """Admits with a ticket, once. A refused scan is kept as well.
+    """Admits with a ticket, once. A refused scan is kept as well, and so is a pass that `bad_pass`,
+    the code of a BadPass, says is none of ours.
 
-    Refuses with NotFound, TicketCancelled, AlreadyCheckedIn, which says when and where.
+    Refuses with BadPass, NotFound, TicketCancelled, AlreadyCheckedIn, which says when and where.
     """
 
     code: str
     gate: str | None = None
+    bad_pass: str | None = None
 
     reply = CheckedIn
 
@@ -91,6 +95,9 @@ class CheckIn(Command):
         await _hold_tickets(work, [scan.code for scan in batch])
 
     def decide(self, work: Work) -> CheckedIn:
+        if self.bad_pass:
+            self._note(work, None, "FORGED")
+            raise BAD_PASSES[self.bad_pass]()
         ticket = _ticket(work, self.code)
         if ticket is None:
             self._note(work, None, "UNKNOWN")

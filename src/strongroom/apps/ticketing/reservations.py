@@ -252,6 +252,9 @@ class ReserveSeats(Command):
             raise NotFound()
         if event_status != "PUBLISHED":
             raise NotOnSale(f"The event is {event_status}.")
+        ends_at = types[0].event_ends_at
+        if ends_at and ends_at <= work.now:
+            raise NotOnSale("The event is over.")
         if not all(type.on_sale(work.now) for type in types):
             raise NotOnSale()
 

@@ -60,7 +60,8 @@ class Event:
 
 @dataclass(slots=True)
 class TicketType:
-    """A ticket type; its `free` account guards it. `event_status` is read with the event shared."""
+    """A ticket type; its `free` account guards it. What it knows of its event is read with the
+    event shared."""
 
     id: UUID
     event_id: UUID
@@ -72,6 +73,7 @@ class TicketType:
     sale_ends_at: datetime | None
     per_user_limit: int | None
     event_status: EventStatus = "DRAFT"
+    event_ends_at: datetime | None = None
 
     def on_sale(self, now: datetime) -> bool:
         begun = self.sale_starts_at is None or self.sale_starts_at <= now

@@ -42,7 +42,7 @@ SELECT id, event_id FROM ticketing.ticket_types WHERE id = ANY($1::uuid[]);
 -- name: share_ticket_types
 -- The `free` account guards a ticket type; its event is shared against being called off.
 SELECT t.id, t.event_id, t.name, t.price, t.quantity, t.supplies, t.sale_starts_at,
-    t.sale_ends_at, t.per_user_limit, e.status AS event_status
+    t.sale_ends_at, t.per_user_limit, e.status AS event_status, e.ends_at AS event_ends_at
 FROM ticketing.ticket_types t JOIN ticketing.events e ON e.id = t.event_id
 WHERE t.id = ANY($1::uuid[]) ORDER BY e.id FOR SHARE OF e;
 

@@ -242,7 +242,11 @@ def _language(call: Call) -> Language:
 
 def check_in(call: Call) -> CheckIn:
     """Takes a code in any spelling, or a pass, which has to be genuine."""
-    return CheckIn(_code(_verifier(call), unquote(call.params["code"])), call.body.gate)
+    scanned = unquote(call.params["code"])
+    try:
+        return CheckIn(_code(_verifier(call), scanned), call.body.gate)
+    except BadPass as error:
+        return CheckIn(_plain(scanned), call.body.gate, error.code)
 
 
 async def record_scans(call: Call) -> RecordScans:
@@ -263,7 +267,11 @@ def _code(verifier: Verifier, scanned: str) -> str:
     if scanned.strip().upper().startswith(PREFIX):
         return verifier.verify(scanned).code
     code = normalise(scanned)
-    return code or "".join(filter(str.isprintable, scanned))[:LONGEST_CODE]
+    return code or _plain(scanned)
+
+
+def _plain(scanned: str) -> str:
+    return "".join(filter(str.isprintable, scanned))[:LONGEST_CODE]
 
 
 def _offline(verifier: Verifier, scans: Sequence[ScanBody]) -> tuple[OfflineScan, ...]:
