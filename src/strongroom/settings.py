@@ -62,16 +62,20 @@ class Settings(BaseSettings):
     )
     ticket_key: str | None = Field(
         default=None,
+        pattern=r"^[A-Za-z0-9_-]{43}=?$",
         description="Seed of the Ed25519 key that signs tickets, 32 bytes in base64url; made once "
         "by default and kept in the data folder.",
     )
     smtp_url: str | None = Field(
         default=None,
+        pattern=r"^smtps?://[^\s/?#]+/?$",
         description="Mail server, `smtp://user:password@host:587` or `smtps://…`; without one "
         "mails lie in `mail_dir`.",
     )
     mail_from: str = Field(
-        default="Strongroom <tickets@strongroom.invalid>", description="Sender of the mails."
+        default="Strongroom <tickets@strongroom.invalid>",
+        pattern=r"^[^\r\n]*[^\s@]@[^\s@]+$",
+        description="Sender of the mails.",
     )
     mail_dir: Path | None = Field(
         default=None, description="Where mails lie as .eml; by default `mail` in the data folder."

@@ -32,7 +32,7 @@ WRITES = [route for route in ROUTES if route.method != "GET"]
 WITH_BODY = [route for route in WRITES if route.body and route.body is not bytes]
 """What takes bytes as they come judges them itself."""
 
-WITH_FIELDS = [route for route in WITH_BODY if msgspec.structs.fields(route.body)]
+WITH_FIELDS = [route for route in WITH_BODY if route.body and msgspec.structs.fields(route.body)]
 WITH_TOKEN = [route for route in WRITES if route.role != "anyone"]
 
 QUICK_S = 2.0

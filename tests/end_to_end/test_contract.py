@@ -207,6 +207,29 @@ def test_a_key_is_one_and_well_formed(client: Client, operator: Person, route: R
     assert refused(answer, 400, "idempotency_key_invalid")
 
 
+STRANGE = [
+    "", "%00", "%ff", "%F0%9F%8E%AB", "a" * 5_000, "-1", "0", "9" * 30, "1e3", "null", "%27--",
+    "%D9%A3", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "2030-01-01T00:00:00Z",
+    "e30", "W10", "MDAw", "%E2%80%AE", "csv%00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("route", [r for r in ROUTES if r.query], ids=named)
+def test_no_question_is_too_strange_to_be_answered_or_refused(
+    client: Client, operator: Person, route: Route
+) -> None:
+    event = client.post("/api/events", BODIES["/api/events"], operator.token).json["eventId"]
+    id = event if "events" in route.path else str(operator.id)
+    path = re.sub(r"\{\w+\}", id, route.path)
+    for name in route.query:
+        for value in STRANGE:
+            answer = client.get(f"{path}?{name}={value}", operator.token)
+            assert answer.status == 200 or refused(answer, 422, "invalid"), (name, value)
+        twice = client.get(f"{path}?{name}=1&{name}=1", operator.token)
+        refused(twice, 422, "invalid")
+    refused(client.get(f"{path}?unknown=1", operator.token), 422, "invalid")
+
+
 @pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
 def test_another_method_is_405_and_says_which_ones_there_are(client: Client, path: str) -> None:
     there = {route.method for route in ROUTES if route.path == path}

@@ -80,8 +80,8 @@ def test_an_event_lives_from_its_draft_to_its_cancellation(
     cleared = client.patch(path, {"description": None}, operator.token)
     assert done(cleared, 200, EVENT | {"description": None})["name"] == "Đêm nhạc Phạm Duy"
     there = f"{path}/ticket-types/{type['ticketTypeId']}"
-    more = client.patch(there, {"quantity": 9, "perUserLimit": None}, operator.token)
-    done(more, 200, TICKET_TYPE | {"quantity": 9, "available": 9, "perUserLimit": None})
+    wider = client.patch(there, {"quantity": 9, "perUserLimit": None}, operator.token)
+    done(wider, 200, TICKET_TYPE | {"quantity": 9, "available": 9, "perUserLimit": None})
     refused(client.patch(f"{path}/ticket-types/{uuid4()}", {}, operator.token), 404, "not_found")
     done(client.post(f"{path}/cancel", {}, operator.token), 200, EVENT | {"status": "CANCELLED"})
     refused(client.post(f"{path}/end", {}, operator.token), 409, "wrong_state")
@@ -108,7 +108,7 @@ def test_lists_of_events_page_and_filter(client: Client, operator: Person) -> No
     made = []
     for day in range(3):
         at = SOON + timedelta(days=day)
-        more = {"startsAt": at.isoformat(), "endsAt": (at + timedelta(hours=1)).isoformat()}
+        more: Any = {"startsAt": at.isoformat(), "endsAt": (at + timedelta(hours=1)).isoformat()}
         made.append(new_event(client, operator, 1, name=f"{word} {day}", **more)["eventId"])
     first = client.get(f"/api/events?q={word}&limit=2").json
     rest = client.get(f"/api/events?q={word}&limit=2&cursor={first['nextCursor']}").json
@@ -266,12 +266,13 @@ def test_seats_are_refused_by_what_there_is_when_and_for_whom(
     event = new_event(client, operator, publish=False)
     path = f"/api/events/{event['eventId']}"
     types = {}
-    for name, more in {
+    kinds: dict[str, dict[str, Any]] = {
         "few": {"quantity": 2},
         "limited": {"quantity": 9, "perUserLimit": 2},
         "later": {"quantity": 9, "saleStartsAt": SOON.isoformat()},
         "over": {"quantity": 9, "saleEndsAt": "2020-01-01T00:00:00Z"},
-    }.items():
+    }
+    for name, more in kinds.items():
         body = {"name": name, "price": PRICE, **more}
         answer = client.post(f"{path}/ticket-types", body, operator.token)
         types[name] = done(answer, 201, TICKET_TYPE)["ticketTypeId"]

@@ -280,9 +280,9 @@ def _offline(verifier: Verifier, scans: Sequence[ScanBody]) -> tuple[OfflineScan
 
 def _scan(verifier: Verifier, scan: ScanBody) -> OfflineScan:
     at = _moment(scan.scanned_at, "scannedAt")
-    if isinstance(scan.code, str):
-        return OfflineScan(scan.scan_key, scan.code, at, scan.gate)
-    read = str(scan.qr)
+    read = scan.code if isinstance(scan.code, str) else str(scan.qr)
+    if isinstance(scan.code, str) and not read.strip().upper().startswith(PREFIX):
+        return OfflineScan(scan.scan_key, read, at, scan.gate)
     try:
         code, forged = verifier.verify(read).code, False
     except BadPass:
