@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import uvicorn
@@ -51,4 +52,8 @@ def serve(house: Strongroom, listening: socket.socket) -> None:
         timeout_graceful_shutdown=int(DRAIN_S),
         h11_max_incomplete_event_size=64 * 1024,
     )
-    Server(config, house).run(sockets=[listening])
+    server = Server(config, house)
+    # The program itself is no garbage: looking through all of it held requests up for 60 ms.
+    gc.collect()
+    gc.freeze()
+    server.run(sockets=[listening])
