@@ -79,7 +79,7 @@ class Strongroom:
             self.database,
             self.executor,
             sandbox_secret=self.settings.sandbox_secret
-            or load_or_make_secret(self.settings.data_dir / "sandbox"),
+            or load_or_make_secret(self.settings.data_dir, "sandbox_secret"),
             sandbox_pays=self.settings.environment != "production",
         )
         self.signer = Signer(

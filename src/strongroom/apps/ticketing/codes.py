@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
-import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from strongroom.core.identity import load_or_make_secret
 from strongroom.errors import Invalid, NotFound
 
 CODE_BYTES = 16
@@ -220,22 +218,10 @@ def load_or_make_ticket_key(folder: Path, given: str | None = None) -> bytes:
     that was sold worthless."""
     if given is not None:
         return seed_of(given)
-    with contextlib.suppress(NoTicketKey):
-        return load_ticket_key(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = folder / f".{KEY_FILE}-{secrets.token_hex(8)}"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        # A link fails for all but the first, and nobody meets a half-written file.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, folder / KEY_FILE)
-    finally:
-        draft.unlink()
-    _sync(folder)
+        load_or_make_secret(folder, KEY_FILE)
+    except ValueError:
+        raise BadKey(f"{folder / KEY_FILE} does not hold a key of {KEY_BYTES} bytes.") from None
     return load_ticket_key(folder)
 
 
@@ -253,15 +239,6 @@ def load_ticket_key(folder: Path) -> bytes:
         raise NoTicketKey(f"There is no ticket key in {folder}.") from None
     except (UnicodeDecodeError, BadKey):
         raise BadKey(f"{path} does not hold a key of {KEY_BYTES} bytes.") from None
-
-
-def _sync(folder: Path) -> None:
-    """A name that a power cut takes back would take the tickets with it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def key_text(public_key: bytes) -> str:

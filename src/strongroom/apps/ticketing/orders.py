@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from strongroom.apps.ticketing.codes import code_of
+from strongroom.apps.ticketing.codes import CODE_BYTES, code_of
 from strongroom.apps.ticketing.events import wrong_state
 from strongroom.apps.ticketing.reservations import (
     accounts_of,
@@ -50,9 +50,6 @@ from strongroom.core.payments import (
     see_payments,
 )
 from strongroom.errors import NotFound, Refused
-
-CODE_BYTES = 16
-"""128 bits: nobody guesses a ticket."""
 
 CANCELLED_TOGETHER = 200
 """Orders of a cancelled event that are refunded in one transaction."""

@@ -1,4 +1,4 @@
-"""The secret that signs access tokens, made once for an installation."""
+"""The secrets of an installation, each made once: of its access tokens, its tickets …"""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ MIN_LENGTH = 32
 """Characters; the setting of the same name has the same bound."""
 
 
-def load_or_make_secret(folder: Path) -> str:
-    """The secret kept in `folder`, which is made on the first call, readable by its owner alone.
+def load_or_make_secret(folder: Path, name: str = FILE) -> str:
+    """The secret kept in `folder`, which is made on the first call, readable by its owner alone:
+    32 bytes as base64url.
 
     Processes that start together all get the same one. ValueError when the file does not hold a
-    secret: a new one would silently end every session.
+    secret: a new one would silently end every session, or make sold tickets worthless.
     """
-    path = folder / FILE
+    path = folder / name
     with contextlib.suppress(FileNotFoundError):
         return _read(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = folder / f".{FILE}-{secrets.token_hex(8)}"
+    draft = folder / f".{name}-{secrets.token_hex(8)}"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
