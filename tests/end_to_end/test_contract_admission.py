@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from collections.abc import Iterator
@@ -167,6 +168,15 @@ def test_the_language_of_the_papers_is_the_buyers(
     assert client.get(f"/api/bookings/orders/{order}", user.token).json["language"] == language
 
 
+def prints() -> bool:
+    """Whether this machine has what PDFs are made with."""
+    try:
+        importlib.import_module("weasyprint")
+    except (ImportError, OSError):
+        return False
+    return True
+
+
 def test_papers_are_for_the_owner_and_for_operators(
     client: Client, operator: Person, user: Person, crowd: Iterator[Person]
 ) -> None:
@@ -184,6 +194,9 @@ def test_papers_are_for_the_owner_and_for_operators(
         path = f"/api/tickets/{code}.{ending}"
         for who in (user, operator):
             answer = client.get(path, who.token)
+            if ending == "pdf" and not prints():
+                refused(answer, 409, "pdf_missing")
+                continue
             assert (answer.status, answer.headers["content-type"]) == (200, media)
             assert answer.body.startswith(first)
             assert "no-store" in answer.headers["cache-control"]
