@@ -23,9 +23,8 @@ from uuid import UUID
 
 import msgspec
 
-from strongroom.apps.ticketing.codes import code_of
+from strongroom.apps.ticketing.codes import CODE_BYTES, code_of
 from strongroom.apps.ticketing.orders import (
-    CODE_BYTES,
     CompleteBooking,
     OrderPaid,
     OrderPlaced,
