@@ -179,6 +179,7 @@ async def test_a_chore_that_falls_behind_does_not_starve_another(
         return one.ran > 3
 
     await until(went_on)
+    assert one.ran > 3 and not slow.is_set()
     slow.set()
     await one.leave()
 

@@ -215,6 +215,16 @@ async def test_a_slug_names_one_event_for_ever(house: Strongroom) -> None:
     assert (await house.run(draft(slug="son"))).slug == "son"
 
 
+async def test_a_slug_is_never_taken_for_the_id_of_another_event(house: Strongroom) -> None:
+    first = await house.run(draft())
+    for form in (str(first.event_id), first.event_id.hex):
+        named = await house.run(draft(form))
+        assert named.slug == f"event-{form}"
+        assert await code_of(house.run(draft(slug=form))) == "invalid"
+        assert await code_of(house.run(EditEvent(named.event_id, slug=form))) == "invalid"
+        assert (await house.ticketing.catalogue.event(form)).event_id == first.event_id
+
+
 async def test_two_events_of_one_group_do_not_share_a_slug(house: Strongroom) -> None:
     named = [ticket(draft(), f"named-{n}") for n in range(2)]
     chosen = [ticket(draft("Khác", "trinh"), f"chosen-{n}") for n in range(2)]

@@ -37,9 +37,6 @@ MOST_TICKET_TYPES = 100
 FAR = datetime(9999, 1, 1, tzinfo=UTC)
 """Beyond this a time zone leads out of the calendar."""
 
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""An event is found by its slug or its id: one must not look like the other."""
-
 SUFFIX_BYTES = 3
 """Tells events of the same name apart."""
 
@@ -105,6 +102,22 @@ def _check_times(work: Work, starts_at: datetime, ends_at: datetime) -> None:
         raise invalid("endsAt", "lies before startsAt, or too far ahead")
     if ends_at <= work.now:
         raise invalid("endsAt", "lies in the past")
+
+
+def _is_id(slug: str) -> bool:
+    """An event is found by its slug or its id, in any form: one must not be taken for the other."""
+    try:
+        UUID(slug)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_slug(work: Work, slug: str) -> None:
+    if _is_id(slug):
+        raise invalid("slug", "must not look like an id")
+    if slug in work.noted["slugs"]:
+        raise SlugTaken()
 
 
 def event_seen(event: Event, types: Iterable[Any]) -> EventSeen:
@@ -180,11 +193,10 @@ class CreateEvent(Command):
     def _free_slug(self, work: Work) -> str:
         taken: set[str] = work.noted["slugs"]
         if self.slug:
-            if self.slug in taken:
-                raise SlugTaken()
+            _check_slug(work, self.slug)
             return self.slug
         slug = slug_of(self.name)
-        if ID.fullmatch(slug):
+        if _is_id(slug):
             slug = f"event-{slug}"
         if slug and slug not in taken:
             return slug
@@ -247,8 +259,7 @@ class EditEvent(_Change):
         if self.starts_at is not UNSET or self.ends_at is not UNSET:
             _check_times(work, starts_at, ends_at)
         if self.slug is not UNSET and self.slug != event.slug:
-            if self.slug in work.noted["slugs"]:
-                raise SlugTaken()
+            _check_slug(work, self.slug)
             work.noted["slugs"].add(self.slug)
             event.slug = self.slug
         event.starts_at, event.ends_at = starts_at, ends_at

@@ -57,7 +57,6 @@ LOST = (
 """The connection is gone; whether the last COMMIT arrived is unknown."""
 
 LOCK_WAIT = asyncpg.LockNotAvailableError
-UniqueViolation = asyncpg.UniqueViolationError
 
 
 class DatabaseDown(Busy):

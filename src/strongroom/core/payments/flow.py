@@ -27,7 +27,7 @@ from strongroom.core.payments.provider import (
     Malformed,
     Provider,
 )
-from strongroom.core.payments.requests import FIRST_QUERY_S, PROVIDER_OF
+from strongroom.core.payments.requests import FIRST_QUERY_S, PROVIDER_OF, see_payments
 from strongroom.core.payments.rows import Kind, Method, Payment, Refund, sql
 from strongroom.core.payments.sandbox import DeliverCallbacks, Sandbox
 from strongroom.errors import Busy, NotFound
@@ -181,8 +181,7 @@ class Payments:
             (await ticket.future).check()
 
     async def _payments(self, ids: Iterable[UUID]) -> dict[UUID, Payment]:
-        rows = await self._db.fetch(sql.read_payments, list(ids))
-        return {row["id"]: Payment(*row) for row in rows}
+        return {payment.id: payment for payment in await see_payments(self._db, ids)}
 
     async def _called(
         self,

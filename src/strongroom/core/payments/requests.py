@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from strongroom.core.commands import Reply, Work
-from strongroom.core.db import Connection
+from strongroom.core.db import Connection, Database
 from strongroom.core.payments.rows import (
     PAYMENTS,
     REFUNDS,
@@ -68,7 +68,7 @@ def request_payment(
     return payment
 
 
-async def see_payments(db: Connection, ids: Iterable[UUID]) -> list[Payment]:
+async def see_payments(db: Connection | Database, ids: Iterable[UUID]) -> list[Payment]:
     """Payments without a lock: for which order, at which provider, that never changes."""
     return [Payment(*row) for row in await db.fetch(sql.read_payments, sorted(set(ids)))]
 

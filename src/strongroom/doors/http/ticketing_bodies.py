@@ -164,30 +164,14 @@ def _moment(moment: datetime, field: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _is_no_id(slug: str | UnsetType | None) -> None:
-    """A slug stands where an id may stand: it must not be taken for one."""
-    if isinstance(slug, str) and is_id(slug):
-        raise invalid("slug", "must not look like an id")
-
-
-def is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 # Commands ---------------------------------------------------------------------------------------
 
 
 def create_event(call: Call) -> CreateEvent:
-    _is_no_id(call.body.slug)
     return CreateEvent(**_fields(call.body))
 
 
 def edit_event(call: Call) -> EditEvent:
-    _is_no_id(call.body.slug)
     return EditEvent(call.id("id"), **_fields(call.body))
 
 
