@@ -14,6 +14,7 @@ from strongroom.apps.ticketing.reservations import ExpireReservations, ReserveSe
 from strongroom.apps.ticketing.rows import Method, OrderAccepted, ReservationSeen
 from strongroom.clock import now
 from strongroom.core.db import Database
+from strongroom.core.ledger import clearing
 from strongroom.doors.worker import Worker, worker_of
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
@@ -25,6 +26,9 @@ PAGE = 14_009
 
 OURS = ("ticketing_pay", "ticketing_cancel")
 """The queues that decide; the others call somebody outside."""
+
+REFUNDED = ("CANCELLED", "REFUNDED")
+"""How an order and its late payment end when the money went back."""
 
 
 @dataclass(frozen=True)
@@ -216,3 +220,24 @@ async def deadlocks(owner: Database) -> int:
         )
         query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         return int(await db.fetchval(query))
+
+
+async def cleared(house: Strongroom) -> int:
+    """What the sandbox owes us."""
+    key = clearing("sandbox")
+    query = "SELECT -balance FROM ledger.accounts WHERE owner_id = $1 AND purpose = $2"
+    return int(await house.database.fetchval(query, key.owner_id, key.purpose) or 0)
+
+
+async def older(owner: Database, days: float) -> None:
+    """All that has happened was so long ago."""
+    for table, column in (
+        ("ticketing.reservations", "created_at"),
+        ("ticketing.orders", "created_at"),
+        ("ticketing.events", "starts_at"),
+        ("ticketing.events", "ends_at"),
+    ):
+        await owner.fetch(
+            f"UPDATE {table} SET {column} = {column} - make_interval(secs => $1::float8 * 86400)",
+            days,
+        )

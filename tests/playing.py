@@ -120,3 +120,13 @@ async def assert_clean(house: Strongroom) -> None:
     report = await house.reconcile()
     assert report.clean, "\n".join(map(str, report.findings))
     assert await DeadLetters(house.database).list() == []
+
+
+async def seen(house: Strongroom, user: UUID, bet_id: UUID) -> tuple[str, int, int, int]:
+    """(status, matched, refunded, payout) of a bet."""
+    shown = await house.betting.bet(user, bet_id)
+    return shown.status, shown.matched, shown.refunded, shown.payout
+
+
+async def status(house: Strongroom, round: UUID) -> str:
+    return (await house.betting.round(round)).status
