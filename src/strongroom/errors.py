@@ -80,3 +80,16 @@ class StoredRefusal(Refused):
         super().__init__(detail, facts)
         self.code = code  # type: ignore[misc]  # the code of the first answer, not of this class
         self.request_id, self.replayed = request_id, replayed
+
+
+class WrongState(Refused):
+    """That step was taken already, or its time has not come."""
+
+
+def wrong_state(status: str) -> WrongState:
+    return WrongState(f"The current state is {status}.")
+
+
+def invalid(field: str, message: str) -> Invalid:
+    """What is wrong with one field of a request."""
+    return Invalid(f"{field} {message}.", [{"field": field, "message": message}])

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from strongroom.apps import betting, ticketing
+from strongroom.apps import betting, orders, ticketing
 from strongroom.apps.ticketing.codes import Signer, load_or_make_ticket_key
 from strongroom.clock import monotonic
 from strongroom.core.audit import Reconciler, Report
@@ -28,7 +28,7 @@ from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
 from strongroom.core.events import PgmqTransport, Subscriber, bind
-from strongroom.core.guard import Gather
+from strongroom.core.guard import Gather, RateLimits
 from strongroom.core.identity import Identity, load_or_make_secret
 from strongroom.core.ledger import Statements
 from strongroom.core.ledger.statements import Balance
@@ -41,9 +41,10 @@ SUBSCRIBERS: Sequence[Subscriber] = (
     *betting.SUBSCRIBERS,
     *payments.SUBSCRIBERS,
     *ticketing.SUBSCRIBERS,
+    *orders.SUBSCRIBERS,
 )
 
-INVARIANTS = (betting.INVARIANTS, ticketing.INVARIANTS)
+INVARIANTS = (betting.INVARIANTS, ticketing.INVARIANTS, orders.INVARIANTS)
 
 DRAIN_S = 20.0
 """How long a stopping process finishes what it accepted."""
@@ -74,7 +75,14 @@ class Strongroom:
             access_ttl_s=self.settings.access_token_ttl_s,
             refresh_ttl_s=self.settings.refresh_token_ttl_s,
             rate_limits=self.settings.rate_limits == "on",
+            failed_logins=self.settings.rate_limit_auth,
         )
+        limits = {
+            "global": self.settings.rate_limit_global,
+            "orders": self.settings.rate_limit_orders,
+            "reports": self.settings.rate_limit_reports,
+        }
+        self.rate_limits = RateLimits(limits) if self.settings.rate_limits == "on" else None
         self.payments = Payments(
             self.database,
             self.executor,
@@ -149,6 +157,7 @@ class Strongroom:
         return [
             partial(betting.commands_due, self.database, pending_s),
             partial(ticketing.commands_due, self.database),
+            partial(orders.commands_due, self.database),
             *self.payments.chores,
         ]
 

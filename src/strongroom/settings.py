@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +24,19 @@ PREFIX = "STRONGROOM_"
 NO_SETTINGS = ("STRONGROOM_RESOLVED", "STRONGROOM_TEST_")
 """Beginnings of names that are of another kind: what `up` hands to its children, and what the
 tests are told."""
+
+RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} )?(second|minute|hour|day)s?").fullmatch
+
+
+def _rate(text: str) -> str:
+    # Not by the library that reads it later: importing that takes a short command's time twice.
+    if not RATE(text):
+        raise PydanticCustomError("rate", "A limit is written like 300/minute or 5/5 minutes")
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+"""So many in so long: `300/minute`, `5/5 minutes`."""
 
 
 class Settings(BaseSettings):
@@ -97,6 +112,21 @@ class Settings(BaseSettings):
         default=30 * 86400, ge=60, description="Life of a refresh token."
     )
     rate_limits: Literal["on", "off"] = Field(default="on", description="`off` for load tests.")
+    rate_limit_global: Rate = Field(
+        default="300/minute",
+        description="All requests of one caller to one API process, as `300/minute` or `5/5 "
+        "minutes`.",
+    )
+    rate_limit_auth: Rate = Field(
+        default="5/5 minutes",
+        description="Failed logins as one user from one address; six times as many as any users.",
+    )
+    rate_limit_orders: Rate = Field(
+        default="20/minute", description="Orders of one caller to one API process."
+    )
+    rate_limit_reports: Rate = Field(
+        default="10/minute", description="Reports for one caller by one API process."
+    )
     write_deadline_ms: int = Field(default=2000, ge=50, description="Longest wait of a write.")
     read_deadline_ms: int = Field(default=1000, ge=50, description="Longest wait of a read.")
     group_limit: int = Field(
@@ -112,6 +142,17 @@ class Settings(BaseSettings):
         default="limit",
         description="`one` allows a user one reservation of an event at a time; `limit` as many "
         "as the ticket types' limits do.",
+    )
+    order_payment_ttl_s: int = Field(
+        default=86_400,
+        ge=1,
+        le=30 * 86_400,
+        description="How long an order waits to be paid or confirmed before it lapses.",
+    )
+    order_codes: Literal["gaps", "gapless"] = Field(
+        default="gaps",
+        description="`gapless` numbers orders without a gap: their groups commit one after the "
+        "other, on all processes.",
     )
     key_retention_days: int = Field(
         default=30, ge=1, description="How long answers are kept for replay."

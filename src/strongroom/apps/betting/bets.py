@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from strongroom.apps.betting.rounds import RoundClosed, wrong_state
+from strongroom.apps.betting.rounds import RoundClosed
 from strongroom.apps.betting.rows import (
     BETS,
     BOOKS,
@@ -22,7 +22,7 @@ from strongroom.apps.betting.rows import (
 )
 from strongroom.core.commands import Command, Nothing, Reply, Work
 from strongroom.core.ledger import stake, wallet
-from strongroom.errors import NotFound, Refused
+from strongroom.errors import NotFound, Refused, wrong_state
 from strongroom.money import MAX_BALANCE
 
 

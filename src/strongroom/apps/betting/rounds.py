@@ -21,7 +21,7 @@ from strongroom.apps.betting.rows import (
     sql,
 )
 from strongroom.core.commands import Command, Nothing, Reply, Work
-from strongroom.errors import Invalid, Refused
+from strongroom.errors import Invalid, Refused, wrong_state
 
 SEED_BYTES = 32
 """As long as the hash that publishes it."""
@@ -31,10 +31,6 @@ FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 CHUNK = 500
 """Matches that are paid or undone together: some tens of milliseconds under lock."""
-
-
-class WrongState(Refused):
-    """That step was taken already, or its time has not come."""
 
 
 class RoundClosed(Refused):
@@ -65,10 +61,6 @@ class RoundMoved(Reply, frozen=True):
     """A round took a step."""
 
     round_id: UUID
-
-
-def wrong_state(status: str) -> WrongState:
-    return WrongState(f"The current state is {status}.")
 
 
 def due(work: Work, what: str, round_id: UUID, first: int, last: int) -> None:

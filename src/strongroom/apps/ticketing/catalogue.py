@@ -18,14 +18,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from strongroom.apps.ticketing.events import event_seen, invalid
+from strongroom.apps.ticketing.events import event_seen
 from strongroom.apps.ticketing.rows import Event, EventSeen, EventStatus
 from strongroom.apps.ticketing.rows import sql as rows_sql
 from strongroom.apps.ticketing.seen import Events, sql
 from strongroom.clock import monotonic
 from strongroom.core.db import Database, Record
 from strongroom.core.guard import Cache, Version
-from strongroom.errors import NotFound
+from strongroom.errors import NotFound, invalid
 
 KEPT_S = 300.0
 """How long an event may be shown while the database is down, and how long it lies unasked for."""

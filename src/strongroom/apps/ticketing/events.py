@@ -26,7 +26,7 @@ from strongroom.apps.ticketing.rows import (
 )
 from strongroom.core.commands import Command, Nothing, Reply, Work
 from strongroom.core.ledger import open_accounts, world
-from strongroom.errors import Invalid, NotFound, Refused
+from strongroom.errors import NotFound, Refused, invalid, wrong_state
 
 MOST_SEATS = 1_000_000
 """Of one ticket type: ten times the largest stadium."""
@@ -39,10 +39,6 @@ FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 SUFFIX_BYTES = 3
 """Tells events of the same name apart."""
-
-
-class WrongState(Refused):
-    """That step was taken already, or its time has not come."""
 
 
 class SlugTaken(Refused):
@@ -75,10 +71,6 @@ class TicketTypeMoved(Reply, frozen=True):
     quantity: int
 
 
-def wrong_state(status: str) -> WrongState:
-    return WrongState(f"The current state is {status}.")
-
-
 def slug_of(name: str) -> str:
     """The name in plain letters, words joined by hyphens; may be empty.
 
@@ -91,10 +83,6 @@ def slug_of(name: str) -> str:
         .strip("-")[:80]
         .strip("-")
     )
-
-
-def invalid(field: str, message: str) -> Invalid:
-    return Invalid(f"{field} {message}.", [{"field": field, "message": message}])
 
 
 def _check_times(work: Work, starts_at: datetime, ends_at: datetime) -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 from msgspec import UNSET
 
 from strongroom.apps.ticketing.codes import CODE_BYTES, code_of
-from strongroom.apps.ticketing.events import wrong_state
 from strongroom.apps.ticketing.reservations import (
     accounts_of,
     check_alive,
@@ -45,11 +44,13 @@ from strongroom.core.payments import (
     REFUNDS,
     Payment,
     Refund,
+    capture,
+    fail,
+    pay_back,
     request_payment,
-    request_refund,
     see_payments,
 )
-from strongroom.errors import NotFound, Refused
+from strongroom.errors import NotFound, Refused, wrong_state
 
 CANCELLED_TOGETHER = 200
 """Orders of a cancelled event that are refunded in one transaction."""
@@ -336,37 +337,24 @@ class RecordPayment(Command):
             if payment.status == "PENDING":
                 self._fail(work, payment, "refused")
             return Nothing()
-        self._capture(work, payment, order)
-        if self.amount != payment.amount:
+        capture(
+            work,
+            payment,
+            self.amount,
+            self.provider_ref,
+            earner=organiser(order.event_id),
+            reference=str(order.id),
+        )
+        if payment.status != "SUCCESS":
             self._fail(work, payment, "wrong_amount")
             send_back(work, payment, order, "wrong amount")
             queue_mail(work, order, "REFUNDED", self.amount)
             return Nothing()
-        payment.status, payment.settled_at = "SUCCESS", work.now
-        work.change(PAYMENTS, payment)
         self._deliver(work, payment, order)
         return Nothing()
 
-    def _capture(self, work: Work, payment: Payment, order: Order) -> None:
-        """The provider has the money: it owes us as much, and the organiser has earned it."""
-        payment.captured, payment.provider_ref = self.amount, self.provider_ref
-        payment.next_query_at = None
-        work.change(PAYMENTS, payment)
-        work.books.move(
-            work.new_id(),
-            f"PAYMENT:{payment.id}",
-            work.books[clearing(payment.provider)],
-            work.books[organiser(order.event_id)],
-            self.amount,
-            ("PAYMENT", "PAYMENT"),
-            by=work.by,
-            reference=str(order.id),
-        )
-
     def _fail(self, work: Work, payment: Payment, failure: str) -> None:
-        payment.status, payment.failure, payment.settled_at = "FAILED", failure, work.now
-        payment.provider_ref = self.provider_ref
-        work.change(PAYMENTS, payment)
+        fail(work, payment, failure, self.provider_ref)
         failed = PaymentFailed(payment.id, payment.order_id, failure)
         work.emit("ticketing.PaymentFailed", payment.id, failed)
 
@@ -412,21 +400,11 @@ class RecordPayment(Command):
 
 
 def send_back(work: Work, payment: Payment, order: Order, because: str) -> None:
-    """All captured money of a payment goes back, once: out of the ledger now, by the provider
-    soon."""
-    assert payment.captured, "only captured money goes back"
-    work.books.move(
-        work.new_id(),
-        f"PAYBACK:{payment.id}",
-        work.books[organiser(order.event_id)],
-        work.books[clearing(payment.provider)],
-        payment.captured,
-        ("REFUND", "REFUND"),
-        by=work.by,
-        reference=str(order.id),
+    """All captured money of a payment goes back, once."""
+    amount = pay_back(
+        work, payment, because, earner=organiser(order.event_id), reference=str(order.id)
     )
-    request_refund(work, payment, payment.captured, because)
-    refunded = PaymentRefunded(payment.id, order.id, payment.captured, because)
+    refunded = PaymentRefunded(payment.id, order.id, amount, because)
     work.emit("ticketing.PaymentRefunded", payment.id, refunded)
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, timedelta
 from typing import Literal
 from uuid import UUID
 
-from strongroom.apps.ticketing.events import invalid, wrong_state
 from strongroom.apps.ticketing.rows import (
     EVENTS,
     LINES,
@@ -27,7 +26,7 @@ from strongroom.apps.ticketing.rows import (
 from strongroom.core.commands import Command, Nothing, Reply, Work
 from strongroom.core.commands.command import LookAgain
 from strongroom.core.ledger import AccountKey
-from strongroom.errors import NotFound, Refused
+from strongroom.errors import NotFound, Refused, invalid, wrong_state
 from strongroom.money import MAX_AMOUNT
 
 MOST_RESERVED = 1_000

@@ -3,5 +3,15 @@ money."""
 
 from strongroom.core.guard.cache import Cache, Version
 from strongroom.core.guard.gather import Gather, Overloaded
+from strongroom.core.guard.limits import RateLimited, RateLimits, Standing, network
 
-__all__ = ["Cache", "Gather", "Overloaded", "Version"]
+__all__ = [
+    "Cache",
+    "Gather",
+    "Overloaded",
+    "RateLimited",
+    "RateLimits",
+    "Standing",
+    "Version",
+    "network",
+]

@@ -8,20 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
 
-from limits import RateLimitItem, RateLimitItemPerMinute
+from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from strongroom.errors import Busy
 
-WINDOW_MIN = 5
-
-PER_ADDRESS = RateLimitItemPerMinute(5, WINDOW_MIN, namespace="address")
+PER_ADDRESS = "5/5 minutes"
 """A person mistypes a few times; at this rate the 10,000 commonest passwords take a week."""
 
-PER_CLIENT = RateLimitItemPerMinute(30, WINDOW_MIN, namespace="client")
+CLIENT_TIMES = 6
 """One password tried on many addresses; an office behind one address mistypes less than this."""
-
 
 KEYS_KEPT = 10_000
 """The storage keeps a key for every address ever tried; beyond this the quiet ones go."""
@@ -47,7 +44,11 @@ class Attempt:
 class Attempts:
     """Moving windows over failed logins, per (address, client) and per client."""
 
-    def __init__(self, *, limited: bool) -> None:
+    def __init__(self, *, limited: bool, rate: str = PER_ADDRESS) -> None:
+        found = parse(rate)
+        kind, amount, multiples = type(found), found.amount, found.multiples
+        self._per_address = kind(amount, multiples, namespace="address")
+        self._per_client = kind(CLIENT_TIMES * amount, multiples, namespace="client")
         self._storage = MemoryStorage()
         self._limiter = MovingWindowRateLimiter(self._storage) if limited else None
         self._under_way: Counter[tuple[str, ...]] = Counter()
@@ -61,7 +62,7 @@ class Attempts:
         if self._limiter is None:
             yield attempt
             return
-        keys = ((PER_CLIENT, (client,)), (PER_ADDRESS, (address, client)))
+        keys = ((self._per_client, (client,)), (self._per_address, (address, client)))
         for limit, key in keys:
             self._check(self._limiter, limit, key)
         for _, key in keys:
@@ -78,7 +79,7 @@ class Attempts:
                     self._forget_quiet()
             if attempt.succeeded:
                 # Not for the client: an account of one's own must not buy more guesses at others.
-                self._limiter.clear(PER_ADDRESS, address, client)
+                self._limiter.clear(self._per_address, address, client)
 
     def _forget_quiet(self) -> None:
         if len(self._storage.events) > KEYS_KEPT:

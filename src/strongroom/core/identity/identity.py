@@ -9,7 +9,7 @@ from uuid import UUID
 
 from strongroom.clock import Clock, now
 from strongroom.core.db import Database, Record, Table
-from strongroom.core.identity.attempts import Attempts
+from strongroom.core.identity.attempts import PER_ADDRESS, Attempts
 from strongroom.core.identity.particulars import NAME_LENGTH, address, checked
 from strongroom.core.identity.passwords import Overloaded, Passwords
 from strongroom.core.identity.principal import ROLES, Principal, Role, Unauthenticated
@@ -75,11 +75,12 @@ class Identity:
         access_ttl_s: int,
         refresh_ttl_s: int,
         rate_limits: bool,
+        failed_logins: str = PER_ADDRESS,
         clock: Clock = now,
     ) -> None:
         self._db, self._clock = database, clock
         self._passwords = Passwords()
-        self._attempts = Attempts(limited=rate_limits)
+        self._attempts = Attempts(limited=rate_limits, rate=failed_logins)
         self._access = AccessTokens(token_secret, clock)
         self._revocations = Revocations(database)
         self._sessions = Sessions(

@@ -34,6 +34,7 @@ EntryType = Literal[
     "EXPIRY",
     "SALE",
     "RETURN",
+    "ADJUSTMENT",
 ]
 
 TRANSFERS = Table(
@@ -68,7 +69,7 @@ class BalanceLimit(Refused):
     """The account would hold more than fits."""
 
 
-HOUSE_PURPOSES = frozenset({"fees", "world"})
+HOUSE_PURPOSES = frozenset({"fees", "revenue", "world"})
 CLEARING = "clearing:"
 
 
@@ -91,6 +92,11 @@ def stake(user_id: UUID, unit: str = VND) -> AccountKey:
 def fees(unit: str = VND) -> AccountKey:
     """`house:fees`, what the house has earned."""
     return AccountKey(HOUSE, "fees", unit)
+
+
+def revenue(unit: str = VND) -> AccountKey:
+    """`house:revenue`, what the shop's orders have brought in."""
+    return AccountKey(HOUSE, "revenue", unit)
 
 
 def world(unit: str = VND) -> AccountKey:

@@ -18,6 +18,7 @@ from strongroom.core.payments.requests import (
     see_refunds,
 )
 from strongroom.core.payments.rows import PAYMENTS, REFUNDS, Payment, Refund
+from strongroom.core.payments.settling import capture, fail, pay_back
 
 __all__ = [
     "PAYMENTS",
@@ -25,6 +26,9 @@ __all__ = [
     "Payment",
     "Payments",
     "Refund",
+    "capture",
+    "fail",
+    "pay_back",
     "request_payment",
     "request_refund",
     "see_payments",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from strongroom.apps.betting.bets import BetPlaced, BetRefunded, RefundsDue
 from strongroom.apps.betting.rounds import MatchesDue, RoundMoved
 from strongroom.apps.betting.settlement import MatchingDue, MatchMade, MatchSettled, MatchUndone
+from strongroom.apps.orders.customers import CustomerMoved
+from strongroom.apps.orders.orders import PaymentAsked, StockHeld
+from strongroom.apps.orders.products import ProductMoved, StockMoved
+from strongroom.apps.orders.steps import MoneyReturned, OrderMoved
+from strongroom.apps.orders.steps import OrderPaid as OrderCollected
+from strongroom.apps.orders.steps import PaymentFailed as OrderPaymentFailed
 from strongroom.apps.ticketing.door import TicketCheckedIn
 from strongroom.apps.ticketing.events import EventMoved, TicketTypeMoved
 from strongroom.apps.ticketing.orders import (
@@ -71,8 +77,27 @@ EVENTS: dict[str, tuple[tuple[str, ...], type[Reply]]] = {
     "ticketing.CancellationDue": (("CancelOrders",), CancellationDue),
     "ticketing.MailDue": (("RecordPayment", "CompleteBooking", "CancelOrders"), MailDue),
     "ticketing.TicketCheckedIn": (("CheckIn", "RecordScans"), TicketCheckedIn),
-    "payments.PaymentRequested": (("CompleteBooking",), PaymentRequested),
-    "payments.RefundRequested": (("RecordPayment", "CancelOrders"), RefundRequested),
+    "orders.ProductCreated": (("CreateProduct",), ProductMoved),
+    "orders.ProductEdited": (("EditProduct",), ProductMoved),
+    "orders.StockMoved": (("MoveStock",), StockMoved),
+    "orders.CustomerCreated": (("CreateCustomer", "PlaceOrder"), CustomerMoved),
+    "orders.CustomerEdited": (("EditCustomer",), CustomerMoved),
+    "orders.OrderPlaced": (("PlaceOrder",), StockHeld),
+    "orders.PaymentAsked": (("PayOrder",), PaymentAsked),
+    "orders.PaymentNotified": (("ReceiveCallback",), PaymentNotified),
+    "orders.OrderPaid": (("RecordPayment", "TakeStep"), OrderCollected),
+    "orders.PaymentFailed": (("RecordPayment",), OrderPaymentFailed),
+    "orders.MoneyReturned": (("RecordPayment", "TakeStep"), MoneyReturned),
+    "orders.OrderConfirmed": (("TakeStep", "RecordPayment"), OrderMoved),
+    "orders.OrderShipped": (("TakeStep",), OrderMoved),
+    "orders.OrderDelivered": (("TakeStep",), OrderMoved),
+    "orders.OrderCancelled": (("TakeStep", "LapseOrders"), OrderMoved),
+    "orders.OrderReturned": (("TakeStep",), OrderMoved),
+    "payments.PaymentRequested": (("CompleteBooking", "PlaceOrder", "PayOrder"), PaymentRequested),
+    "payments.RefundRequested": (
+        ("RecordPayment", "CancelOrders", "TakeStep"),
+        RefundRequested,
+    ),
     "payments.RefundDone": (("RecordRefund",), RefundDone),
     "audit.PayoutsPaused": (("PausePayouts", "RecordReconciliation"), PayoutsSeen),
     "audit.PayoutsResumed": (("ResumePayouts",), PayoutsSeen),

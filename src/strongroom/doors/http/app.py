@@ -18,6 +18,7 @@ from strongroom.doors.http import openapi
 from strongroom.doors.http.betting_routes import BETTING
 from strongroom.doors.http.money_routes import MONEY
 from strongroom.doors.http.ops_routes import OPS
+from strongroom.doors.http.orders_routes import ORDERS
 from strongroom.doors.http.payment_routes import PAYMENTS
 from strongroom.doors.http.problems import MethodNotAllowed, problem
 from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, table
@@ -28,7 +29,7 @@ from strongroom.errors import Invalid, StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
 
-ROUTES: Routes = [*USERS, *MONEY, *BETTING, *TICKETING, *PAYMENTS, *OPS]
+ROUTES: Routes = [*USERS, *MONEY, *BETTING, *TICKETING, *ORDERS, *PAYMENTS, *OPS]
 
 log = structlog.get_logger(__name__)
 

@@ -14,6 +14,12 @@ from strongroom.doors.http.routing import Route, Routes
 
 REF = "#/components/schemas/{name}"
 
+HEADERS = {
+    "RateLimit-Policy": "The limits that the request counts against: `q` requests in `w` seconds.",
+    "RateLimit": "What is left of them: `r` requests, and no more than that for `t` seconds.",
+    "Retry-After": "Seconds after which to come again.",
+}
+
 ANY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 COMMON = {
@@ -53,6 +59,10 @@ def document(routes: Routes) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
+            "headers": {
+                name: {"description": told, "schema": {"type": "string"}}
+                for name, told in HEADERS.items()
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },
@@ -112,11 +122,17 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     likely |= {"404"} if "{" in route.path else set()
     likely |= {"400", "409", "429"} if route.command else set()
     likely |= {"400", "413", "415"} if route.body else set()
+    likely |= {"429"} if route.limited != "never" else set()
     for status in sorted(likely):
         responses[status] = {
             "description": COMMON[status],
             "content": {"application/problem+json": {"schema": schema_of[Problem]}},
         }
+    for status, response in responses.items():
+        names = ["RateLimit-Policy", "RateLimit"] if route.limited != "never" else []
+        names += ["Retry-After"] if status in ("429", "503") else []
+        if names:
+            response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return responses
 
 

@@ -95,6 +95,7 @@ OPS: Routes = [
         None,
         OpsStatus,
         read=status,
+        limited="never",
     ),
     Route(
         "POST",
@@ -105,6 +106,7 @@ OPS: Routes = [
         ReasonBody,
         PayoutsSeen,
         command=lambda call: PausePayouts(call.body.reason),
+        limited="never",
     ),
     Route(
         "POST",
@@ -116,6 +118,7 @@ OPS: Routes = [
         PayoutsSeen,
         command=lambda call: ResumePayouts(call.body.reason),
         problems=("reconciliation_needed",),
+        limited="never",
     ),
     Route(
         "POST",
@@ -127,6 +130,7 @@ OPS: Routes = [
         Reconciled,
         command=reconcile,
         steps=True,
+        limited="never",
     ),
     Route(
         "GET",
@@ -137,6 +141,7 @@ OPS: Routes = [
         None,
         Reconciled,
         read=one_reconciliation,
+        limited="never",
     ),
     Route(
         "GET",

@@ -255,6 +255,7 @@ PAYMENTS: Routes = [
         None,
         read=callback,
         problems=("forged_callback", "unreadable_callback"),
+        limited="never",
     ),
     Route(
         "GET",

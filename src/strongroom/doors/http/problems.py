@@ -38,6 +38,7 @@ STATUS_OF_CODE = {
     "headers_too_large": 431,
     "overloaded": 429,
     "too_many_attempts": 429,
+    "rate_limited": 429,
 }
 """Codes whose status differs from that of their kind."""
 

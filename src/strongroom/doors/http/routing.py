@@ -21,6 +21,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from strongroom.clock import monotonic
 from strongroom.core.commands import Command, Ticket
+from strongroom.core.guard import network
 from strongroom.core.identity import Principal, Unauthenticated
 from strongroom.doors.http import bodies
 from strongroom.doors.http.problems import (
@@ -30,6 +31,7 @@ from strongroom.doors.http.problems import (
     MethodNotAllowed,
     problem,
 )
+from strongroom.doors.http.quotas import Headers, Limited, Quota
 from strongroom.doors.http.seen import Seen
 from strongroom.errors import Forbidden, Invalid, NotFound, StrongroomError
 from strongroom.ids import uuid7
@@ -59,9 +61,6 @@ class OperatorOnly(Forbidden):
 
 class UserOnly(Forbidden):
     """This needs a user's own token; an API key has no wallet and no bets."""
-
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Raw(NamedTuple):
@@ -184,7 +183,8 @@ class Call:
 class Route:
     """One row of the contract. Exactly one of `command` and `read` is set; a read may answer
     `Raw`. `body=bytes` takes whatever comes, as it is. `keyless`: an Idempotency-Key may be left
-    out, because the command's own state makes it idempotent."""
+    out, because the command's own state makes it idempotent. `limited`: the rate limits it counts
+    against."""
 
     method: str
     path: str
@@ -200,6 +200,7 @@ class Route:
     problems: tuple[str, ...] = ()
     steps: bool = False
     keyless: bool = False
+    limited: Limited = "global"
 
 
 Routes = list[Route]
@@ -238,6 +239,9 @@ class Door:
         self._path = routes[0].path
         self._house, self._seen = house, seen
         self._routes = {route.method: route for route in routes}
+        limits = house.rate_limits
+        self._quotas = {route.method: Quota(limits, route.limited) for route in routes}
+        self._strangers = Quota(limits, "global")
         self._allow = ", ".join(sorted(self._routes)).encode()
         self._decoders = {
             route.method: msgspec.json.Decoder(route.body)
@@ -259,7 +263,7 @@ class Door:
             if route is None:
                 headers.append((b"allow", self._allow))
                 raise MethodNotAllowed()
-            await self._admit(route, call)
+            await self._admit(route, call, headers)
             status = route.status
             if route.command is not None:
                 body, replayed = await self._write(route, call)
@@ -282,25 +286,41 @@ class Door:
         self._seen.request(method, self._path, status, monotonic() - began)
         await answer(send, status, headers, body)
 
-    async def _admit(self, route: Route, call: Call) -> None:
-        """Who it is, whether they may, and what they ask; nothing of the body yet."""
+    async def _admit(self, route: Route, call: Call, headers: Headers) -> None:
+        """Who it is, whether they may, how often, and what they ask; nothing of the body yet.
+        Each counts for itself, who is not known for its address."""
         call.headers = _headers(call.scope)
+        quota = self._quotas[route.method]
         offered = b"authorization" in call.headers
         if route.role != "anyone" and (offered or route.role != "public"):
-            call.principal = await self._principal(call.headers)
+            call.principal = await self._principal(route, call, headers)
+            quota.take(call.principal.user_id, headers)
             if route.role == "operator" and call.principal.role != "operator":
                 raise OperatorOnly()
+        else:
+            quota.take(network(call.client), headers)
         query: bytes = call.scope["query_string"]
         if query:
             call.query = _query(query, route.query)
 
-    async def _principal(self, headers: dict[bytes, bytes]) -> Principal:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not token:
-            raise Unauthenticated()
-        text = token.decode("latin-1")
+    async def _principal(self, route: Route, call: Call, headers: Headers) -> Principal:
         identity = self._house.identity
-        return identity.authenticate_now(text) or await identity.authenticate(text)
+        limited = route.limited != "never"
+        try:
+            scheme, _, token = call.headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not token:
+                raise Unauthenticated()
+            text = token.decode("latin-1")
+            principal = identity.authenticate_now(text)
+            if principal is None:
+                if limited:  # whoever only guesses does not get as far as the database
+                    self._strangers.take(network(call.client), headers, count=False)
+                principal = await identity.authenticate(text)
+            return principal
+        except Unauthenticated:
+            if limited:
+                self._strangers.take(network(call.client), headers)
+            raise
 
     async def _body(self, route: Route, call: Call) -> Any:
         if route.body is None:

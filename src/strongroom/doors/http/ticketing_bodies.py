@@ -20,7 +20,6 @@ from strongroom.apps.ticketing.events import (
     CreateEvent,
     EditEvent,
     EditTicketType,
-    invalid,
 )
 from strongroom.apps.ticketing.orders import CompleteBooking
 from strongroom.apps.ticketing.reservations import ReserveSeats
@@ -29,6 +28,7 @@ from strongroom.doors.http.bodies import Body
 from strongroom.doors.http.fields import PRINTABLE, ItemKey, Moment, Name
 from strongroom.doors.http.payment_routes import preferred
 from strongroom.doors.http.routing import Call
+from strongroom.errors import invalid
 from strongroom.money import MAX_AMOUNT
 
 MOST_LINES = 20

@@ -17,7 +17,6 @@ from msgspec import Meta
 from strongroom.apps.ticketing.catalogue import ALL, PUBLIC, Asked, place_of
 from strongroom.apps.ticketing.codes import normalise
 from strongroom.apps.ticketing.door import TicketCancelled
-from strongroom.apps.ticketing.events import invalid
 from strongroom.apps.ticketing.papers import (
     Booking,
     calendar_entry,
@@ -40,7 +39,7 @@ from strongroom.apps.ticketing.seen import (
 from strongroom.doors.http.routing import Call, OperatorOnly, Raw
 from strongroom.doors.http.sheets import MEDIA, sheet
 from strongroom.doors.http.ticketing_bodies import CALENDAR
-from strongroom.errors import NotFound
+from strongroom.errors import NotFound, invalid
 
 LONGEST_QUESTION = 200
 """Of a search: as long as a name may be."""

@@ -20,6 +20,15 @@ CREATE SCHEMA commands;
 CREATE SCHEMA events;
 CREATE SCHEMA identity;
 CREATE SCHEMA audit;
+CREATE SCHEMA search;
+CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
+
+-- Search ---------------------------------------------------------------------------------------
+
+-- Vietnamese is found with and without its diacritics, however the letters were composed.
+CREATE FUNCTION search.plain(words text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN lower(public.unaccent('public.unaccent'::regdictionary, normalize(words, NFC)));
 
 -- Ledger ---------------------------------------------------------------------------------------
 
@@ -39,7 +48,7 @@ COMMENT ON COLUMN ledger.accounts.seq IS 'The number of the account''s entries.'
 
 CREATE TYPE ledger.entry_type AS ENUM (
     'DEBIT', 'CREDIT', 'DEPOSIT', 'WITHDRAWAL', 'STAKE', 'PAYOUT', 'FEE', 'REFUND', 'REVERSAL',
-    'PAYMENT', 'SUPPLY', 'HOLD', 'RELEASE', 'EXPIRY', 'SALE', 'RETURN'
+    'PAYMENT', 'SUPPLY', 'HOLD', 'RELEASE', 'EXPIRY', 'SALE', 'RETURN', 'ADJUSTMENT'
 );
 
 CREATE TABLE ledger.transfers (
@@ -278,7 +287,8 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public, pgmq TO strongroom_app, strongroom_audit;
 GRANT SELECT ON public.alembic_version TO strongroom_app, strongroom_audit;
 GRANT SELECT ON pgmq.meta, pgmq.topic_bindings TO strongroom_app, strongroom_audit;
-GRANT USAGE ON SCHEMA ledger, commands, events, identity, audit TO strongroom_app, strongroom_audit;
+GRANT USAGE ON SCHEMA ledger, commands, events, identity, audit, search
+    TO strongroom_app, strongroom_audit;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger, commands, events, audit
     TO strongroom_app, strongroom_audit;
 GRANT SELECT (id, email, full_name, role, created_at, disabled_at) ON identity.users

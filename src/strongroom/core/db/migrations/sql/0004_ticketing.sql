@@ -1,5 +1,4 @@
 CREATE SCHEMA ticketing;
-CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 
 CREATE TYPE ticketing.event_status AS ENUM ('DRAFT', 'PUBLISHED', 'ENDED', 'CANCELLED');
 CREATE TYPE ticketing.reservation_status AS ENUM ('ACTIVE', 'COMPLETED', 'EXPIRED', 'RELEASED');
@@ -8,17 +7,12 @@ CREATE TYPE ticketing.ticket_status AS ENUM ('UNUSED', 'CHECKED_IN', 'CANCELLED'
 
 -- Search ---------------------------------------------------------------------------------------
 
--- Vietnamese is found with and without its diacritics, however the letters were composed.
-CREATE FUNCTION ticketing.plain(words text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-RETURN lower(public.unaccent('public.unaccent'::regdictionary, normalize(words, NFC)));
-
 -- Every word of the question has to begin a word of the text.
 CREATE FUNCTION ticketing.asked(words text) RETURNS tsquery
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN (
     SELECT string_agg(quote_literal(lexeme) || ':*', ' & ')::tsquery
-    FROM unnest(to_tsvector('simple', ticketing.plain(words)))
+    FROM unnest(to_tsvector('simple', search.plain(words)))
 );
 
 -- Events ---------------------------------------------------------------------------------------
@@ -37,9 +31,9 @@ CREATE TABLE ticketing.events (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     search tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple', ticketing.plain(name)), 'A')
-        || setweight(to_tsvector('simple', ticketing.plain(location)), 'B')
-        || setweight(to_tsvector('simple', ticketing.plain(coalesce(description, ''))), 'C')
+        setweight(to_tsvector('simple', search.plain(name)), 'A')
+        || setweight(to_tsvector('simple', search.plain(location)), 'B')
+        || setweight(to_tsvector('simple', search.plain(coalesce(description, ''))), 'C')
     ) STORED,
     CHECK (ends_at > starts_at)
 );
