@@ -170,6 +170,15 @@ class Strongroom:
             partial(ticketing.forget_reservations, self.database),
         ]
 
+    @property
+    def tidying(self) -> list[Callable[[], Awaitable[object]]]:
+        """What else is done every half minute by the worker that leads: months made ahead, days
+        summed up."""
+        return [
+            partial(orders.make_partitions, self.database),
+            partial(orders.roll_up, self.database),
+        ]
+
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""
         return await self.reconciler.run(progress)

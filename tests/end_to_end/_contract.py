@@ -68,13 +68,20 @@ TOKENS: Shape = {"accessToken": str, "refreshToken": str, "expiresIn": int}
 
 SANDBOX_SECRET = "the sandbox of the contract signs with this secret"
 
+WIDE_LIMITS = {
+    "rate_limits": "on",
+    **{f"rate_limit_{name}": "100000/second" for name in ("global", "orders", "reports")},
+}
+"""On as for people, with room for all tests that one client runs."""
+
 
 @pytest.fixture(scope="module")
 def house(
     server: Server, clones: Clones, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("contract")
-    with new_house(server, clones, folder, sandbox_secret=SANDBOX_SECRET) as house:
+    chosen = {"sandbox_secret": SANDBOX_SECRET, **WIDE_LIMITS}
+    with new_house(server, clones, folder, **chosen) as house:
         house.start_api()
         house.start_worker()
         yield house

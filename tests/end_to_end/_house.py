@@ -118,6 +118,7 @@ class House:
             "STRONGROOM_DATABASE_URL": database_url,
             "STRONGROOM_DATA_DIR": str(folder),
             "STRONGROOM_TOKEN_SECRET": TOKEN_SECRET,
+            "STRONGROOM_RATE_LIMITS": "off",  # one client asks for many
             **{f"STRONGROOM_{name.upper()}": value for name, value in settings.items()},
         }
         self.apis: list[ApiProcess] = []

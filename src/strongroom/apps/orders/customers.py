@@ -115,6 +115,7 @@ class EditCustomer(Command):
     address: str | UnsetType | None = UNSET
 
     reply = CustomerSeen
+    idempotent = True
 
     @classmethod
     async def fetch(cls, work: Work, batch: Sequence[EditCustomer]) -> None:

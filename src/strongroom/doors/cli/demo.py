@@ -28,6 +28,7 @@ from strongroom.doors.cli.flags import FINE, PRINCIPAL, REFUSED, aside, say, sho
 from strongroom.doors.cli.instance import Instance, NotReady
 from strongroom.doors.cli.people import fund_wallets
 from strongroom.doors.cli.sale import Sale, proof_lines
+from strongroom.doors.cli.shop import Shop, shop_lines
 from strongroom.errors import Busy, StrongroomError
 from strongroom.main import Strongroom
 from strongroom.settings import Settings
@@ -82,12 +83,13 @@ class Seen:
     replayed: int = 0
     happened: list[str] = field(default_factory=list)
     sale: Sale | None = None
-    about_tickets: bool = False
+    shop: Shop | None = None
+    about: Sale | Shop | None = None
 
     def line(self) -> str:
         """For a log."""
-        if self.sale and self.about_tickets:
-            return f"{self.step}: {self.sale.line()}"
+        if self.about:
+            return f"{self.step}: {self.about.line()}"
         if not self.bets:
             return f"{self.step} …"
         return (
@@ -111,6 +113,7 @@ class Seen:
             ("latency p50 / p99", f"{self.p50_ms:.1f} / {self.p99_ms:.1f} ms"),
             ("retries answered as before", f"{self.replayed:,}"),
             *(self.sale.rows() if self.sale else ()),
+            *(self.shop.rows() if self.shop else ()),
         ):
             table.add_row(name, value)
         for line in self.happened[-4:]:
@@ -130,6 +133,7 @@ class Demo:
         self._bettors: list[Bettor] = []
         self.burst = Burst(instance.address, [], [], SEED)
         self.sale = Sale(house, instance.address, self.try_post, SEED)
+        self.shop = Shop(house, instance.address, self.try_post, self.get, SEED)
         self.killed, self._killed_at = 0, -inf
 
     async def play(self, seconds: float, kill: bool) -> None:
@@ -154,9 +158,12 @@ class Demo:
         seen.step = "retry storm: the same bets once more"
         await self.burst.storm(STORM_CONNECTIONS, STORM)
         seen.step, seen.sale = "tickets: all buyers come at once", self.sale
-        seen.about_tickets = True
+        seen.about = self.sale
         await self.sale.run(max(2, round(self._users * BUYERS_PER_USER)))
-        seen.about_tickets = False
+        seen.step, seen.shop = "a shop opens: everybody wants what is on the shelf", self.shop
+        seen.about = self.shop
+        await self.shop.run(self._users)
+        seen.about = None
         seen.step = "closing, posting the result, settling"
         for round_id in rounds:
             await self._post(f"/api/rounds/{round_id}/close", {})
@@ -258,14 +265,22 @@ class Demo:
         row = await self._house.betting.totals()
         seen.matches, seen.paid, seen.waiting = row["matches"], row["paid"], row["waiting"]
         seen.queued = sum(one["waiting"] for one in await depths(self._house.database))
-        if seen.sale:
-            await seen.sale.look()
+        for load in (seen.sale, seen.shop):
+            if load:
+                await load.look()
 
 
 async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_json: bool) -> int:
     """Plays it on this instance, shows it, and answers the exit code."""
-    # Its mails go nowhere, and nobody's hurry or patience spoils it.
-    here = {"smtp_url": None, "mail_dir": None, "reservation_ttl_s": 600}
+    # Its mails go nowhere, nobody's hurry or patience spoils it, and its few people ask as often
+    # as thousands would.
+    here = {
+        "smtp_url": None,
+        "mail_dir": None,
+        "reservation_ttl_s": 600,
+        "order_payment_ttl_s": 86_400,
+        "rate_limits": "off",
+    }
     settings = settings.model_copy(update=here)
     seen = Seen(users=users)
     began = monotonic()
@@ -287,14 +302,15 @@ async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_js
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
             seen.step, seen.per_second = "mails with tickets, and a ticket at the door", 0.0
-            seen.about_tickets = True
+            seen.about = playing.sale
             tickets = await playing.sale.prove()
-            seen.step, seen.about_tickets = "checking every invariant and every bet", False
+            seen.step, seen.about = "checking every invariant and every bet", None
+            shop = await playing.shop.prove()
             await playing.look()
             names: list[str] = []
             report = await house.reconcile(lambda name, *_: names.append(name))
             await house.run(RecordReconciliation(report), principal=PRINCIPAL)
-            proof = await _proof(playing, report, names, tickets)
+            proof = await _proof(playing, report, names, tickets, shop)
             proof |= {"users": users, "seconds": round(monotonic() - began, 1)}
         screen.cancel()
         await asyncio.gather(screen, return_exceptions=True)
@@ -309,7 +325,11 @@ async def demo(settings: Settings, users: int, seconds: float, kill: bool, as_js
 
 
 async def _proof(
-    playing: Demo, report: Report, names: list[str], tickets: dict[str, Any]
+    playing: Demo,
+    report: Report,
+    names: list[str],
+    tickets: dict[str, Any],
+    shop: dict[str, Any],
 ) -> dict[str, Any]:
     violated = {finding.invariant: str(finding) for finding in report.findings}
     bets = await playing.check_bets()
@@ -320,7 +340,11 @@ async def _proof(
     faults = bets["missing"] + bets["unasked"] + bets["unfinished"] + wrong_draws
     faults += burst.different + sum(map(abs, balance["totals"].values()))
     return {
-        "fine": report.clean and not faults and bets["acknowledged"] > 0 and tickets["fine"],
+        "fine": report.clean
+        and not faults
+        and bets["acknowledged"] > 0
+        and tickets["fine"]
+        and shop["fine"],
         **bets,
         "refused": burst.refused,
         "unresolved": burst.unresolved,
@@ -332,6 +356,7 @@ async def _proof(
         "p50Ms": round(p50_ms, 2),
         "p99Ms": round(p99_ms, 2),
         "ticketing": tickets,
+        "shop": shop,
         "invariants": {name: violated.get(name, "holds") for name in names},
         "trialBalance": balance["totals"],
     }
@@ -379,12 +404,15 @@ def _show_proof(proof: dict[str, Any]) -> None:
     )
     line(not proof["wrongDraws"], f"{proof['draws']:,} draws computed again from the seed")
     totals = proof["trialBalance"]
-    seats = [total for unit, total in totals.items() if unit.startswith("SEAT:")]
+    counted = [total for unit, total in totals.items() if ":" in unit]
     for unit, total in totals.items():
-        if not unit.startswith("SEAT:"):
+        if ":" not in unit:
             line(total == 0, f"the trial balance of {unit} sums to {total}")
-    line(not any(seats), f"that of each of {len(seats)} ticket types' seats to {sum(seats)}")
-    for fine, said in proof_lines(proof["ticketing"]):
+    line(
+        not any(counted),
+        f"that of each of {len(counted)} kinds of seats and pieces to {sum(counted)}",
+    )
+    for fine, said in (*proof_lines(proof["ticketing"]), *shop_lines(proof["shop"])):
         line(fine, said)
     for name, place in proof["ticketing"].get("open", {}).items():
         shown.print(f"   {name:<8} {place}", markup=False, highlight=False, soft_wrap=True)

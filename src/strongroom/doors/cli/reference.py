@@ -49,6 +49,9 @@ ALSO = {
         "headers_too_large",
         "database_down",
     ),
+    "more is asked than a [rate limit](../operating/running.md#rate-limits) allows": (
+        "rate_limited",
+    ),
     "a token is needed": ("unauthenticated", "operator_only", "user_only"),
     "an id stands in the path or the body": ("not_found",),
     "a body is taken": ("malformed", "unsupported_media_type", "body_too_large"),
@@ -278,6 +281,10 @@ def _route(route: Route) -> list[str]:
     page = "nothing" if route.status == HTTPStatus.NO_CONTENT else "a page or a file"
     answer = _body(route.answer) if route.answer else page
     said.append(f"Answers {route.status} with {answer}.")
+    if route.limited == "never":
+        said.append("Not rate limited.")
+    elif route.limited != "global":
+        said.append(f"Counts against the limit {code(route.limited)} beside the global one.")
     if route.problems:
         known = _by_code()
         own = [f"{status_of(known[one])} {code(one)}" for one in route.problems]

@@ -1,4 +1,5 @@
-"""What a worker does beside its queues: the daily reconciliation, and forgetting what is old."""
+"""What a worker does beside its queues: the daily reconciliation, forgetting what is old, and
+summing up what is over."""
 
 from __future__ import annotations
 
@@ -42,6 +43,8 @@ class Upkeep:
         for forget in self._house.forgetting:
             while await forget(FORGOTTEN_TOGETHER) == FORGOTTEN_TOGETHER:
                 pass
+        for tidy in self._house.tidying:
+            await tidy()
 
     async def reconcile(self, due: datetime) -> None:
         """Checks all invariants and records the outcome; findings pause payouts with it."""
