@@ -37,7 +37,8 @@ MOST_NAMES = 10
 WIDE = {
     "strongroom.core.commands": (12, "commands and errands, and what runs and carries them"),
     "strongroom.core.events": (13, "the log, its subscribers and a transport with its own seam"),
-    "strongroom.core.ledger": (12, "accounts are named by functions, one a purpose"),
+    "strongroom.core.ledger": (13, "accounts are named by functions, one a purpose"),
+    "strongroom.core.payments": (12, "a payee asks, settles and refunds in its own transaction"),
 }
 """Rooms with more public names, how many at most, and the reason."""
 

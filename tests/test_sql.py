@@ -29,6 +29,7 @@ ROLES: dict[str, str | None] = {
     "strongroom.core.events/events.sql:grant_queues": OWNER,
     "strongroom.core.audit/audit.sql:begin_reading": AUDIT,
     "strongroom.doors.cli/doctor.sql": OWNER,
+    "strongroom.lab.seeding/seeding.sql": OWNER,
     "strongroom.lab.benches/growth.sql": OWNER,
     "strongroom.lab.baselines/row_at_a_time.sql:allow_answering": OWNER,
     # The application's as well, but only where the line above has granted it.
@@ -43,6 +44,15 @@ RUN = {
     "strongroom.core.events/events.sql:grant_queues": "DO",
     "strongroom.lab.baselines/row_at_a_time.sql:allow_answering": "GRANT",
     "strongroom.lab.baselines/ticketing.sql:create_tables": "CREATE",
+    "strongroom.lab.seeding/seeding.sql:hold_shop": "LOCK",
+    "strongroom.lab.seeding/seeding.sql:clear_away": "DROP",
+    "strongroom.lab.seeding/seeding.sql:make_room": "CREATE",
+    "strongroom.lab.seeding/seeding.sql:make_month": "DO",
+    "strongroom.lab.seeding/seeding.sql:index_month": "DO",
+    "strongroom.lab.seeding/seeding.sql:attach_months": "DO",
+    "strongroom.lab.seeding/seeding.sql:put_indexes_aside": "DO",
+    "strongroom.lab.seeding/seeding.sql:put_indexes_back": "DO",
+    "strongroom.lab.seeding/seeding.sql:analyse": "ANALYZE",
 }
 """EXPLAIN takes no such statement: these are run."""
 

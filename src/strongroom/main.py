@@ -28,13 +28,14 @@ from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
 from strongroom.core.events import PgmqTransport, Subscriber, bind
-from strongroom.core.guard import Gather, RateLimits
+from strongroom.core.guard import Cache, Gather, RateLimits
 from strongroom.core.identity import Identity, load_or_make_secret
 from strongroom.core.ledger import Statements
 from strongroom.core.ledger.statements import Balance
 from strongroom.core.mail import Mailer
 from strongroom.core.payments import Payments
 from strongroom.core.payments import flow as payments
+from strongroom.cursors import Cursors
 from strongroom.settings import Settings
 
 SUBSCRIBERS: Sequence[Subscriber] = (
@@ -69,9 +70,10 @@ class Strongroom:
         self.executor = Executor(self.database, self.transport.publish)
         self.statements = Statements(self.database)
         self.betting = betting.Reading(self.database)
+        token_secret = self.settings.token_secret or load_or_make_secret(self.settings.data_dir)
         self.identity = Identity(
             self.database,
-            token_secret=self.settings.token_secret or load_or_make_secret(self.settings.data_dir),
+            token_secret=token_secret,
             access_ttl_s=self.settings.access_token_ttl_s,
             refresh_ttl_s=self.settings.refresh_token_ttl_s,
             rate_limits=self.settings.rate_limits == "on",
@@ -110,6 +112,13 @@ class Strongroom:
             self.signer,
             deadline_s=self.settings.read_deadline_ms / 1000,
         )
+        self.orders = orders.Reading(
+            self.database,
+            Cursors(token_secret),
+            deadline_s=self.settings.read_deadline_ms / 1000,
+        )
+        self.order_reports = orders.Reports(self.database)
+        self.order_exports = orders.Exports(self.database)
         self.performers: dict[type[Errand], Performer[Any]] = {
             **self.payments.performers,
             ticketing.SendMail: self.post.send,
@@ -178,6 +187,15 @@ class Strongroom:
             partial(orders.make_partitions, self.database),
             partial(orders.roll_up, self.database),
         ]
+
+    @property
+    def caches(self) -> dict[str, Cache[Any]]:
+        """What is kept in this process, by name."""
+        return {
+            **self.ticketing.catalogue.caches,
+            **self.orders.caches,
+            **self.order_reports.caches,
+        }
 
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""

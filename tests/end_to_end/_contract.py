@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -185,3 +185,88 @@ def step(client: Client, operator: Person, round: dict[str, Any], name: str, **b
     answer = client.post(f"/api/rounds/{round['roundId']}/{name}", body, operator.token)
     assert answer.status == 202, answer.body
     return answer.json
+
+
+# Orders -----------------------------------------------------------------------------------------
+
+PRODUCT: Shape = {
+    "productId": uuid7, "sku": str, "name": str, "price": int, "active": bool, "available": int,
+    "asOf": utc, "lowStockAt": int,
+}  # fmt: skip
+STOCK: Shape = {"available": int, "held": int, "sold": int, "seq": int}
+CUSTOMER: Shape = {
+    "customerId": uuid7, "name": str, "phone": str,
+    "email": lambda value: value is None or "@" in value,
+    "address": lambda value: value is None or bool(value),
+}  # fmt: skip
+PLACED: Shape = {"orderId": uuid7, "code": str, "status": "PENDING", "totalAmount": int}
+ORDER: Shape = {
+    "orderId": uuid7, "code": str, "status": str, "totalAmount": int, "customer": dict,
+    "items": list, "payment": dict, "note": lambda value: value is None or bool(value),
+    "version": int, "createdAt": utc, "expiresAt": utc,
+}  # fmt: skip
+ORDER_LINE: Shape = {
+    "productId": uuid7, "sku": str, "name": str, "quantity": int, "unitPrice": int, "amount": int,
+}  # fmt: skip
+ORDER_CODE = re.compile(r"SON[0-9]{6,}").fullmatch
+
+
+def new_product(
+    client: Client, operator: Person, stock: int = 0, *, price: int = 50_000, **more: Any
+) -> str:
+    """A product with so many pieces free."""
+    body = {"sku": f"SKU-{uuid4().hex[:12]}", "name": "Áo dài lụa", "price": price, **more}
+    made = done(client.post("/api/products", body, operator.token), 201, PRODUCT)
+    assert made["available"] == 0
+    if stock:
+        receive(client, operator, made["productId"], stock)
+    return str(made["productId"])
+
+
+def receive(client: Client, operator: Person, product_id: str, quantity: int) -> dict[str, Any]:
+    path, body = f"/api/products/{product_id}/stock", {"kind": "receive", "quantity": quantity}
+    answer = client.post(path, body | {"reason": "A delivery"}, operator.token)
+    stock: dict[str, Any] = done(answer, 201, STOCK)
+    return stock
+
+
+LAN = {"name": "Nguyễn Thị Lan", "phone": "0912 345 678"}
+
+
+def wanted(*lines: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """The body of an order."""
+    items = [{"productId": id, "quantity": quantity} for id, quantity in lines]
+    return {"customer": LAN, "items": items, **more}
+
+
+def order(client: Client, person: Person, *lines: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """An order that was accepted."""
+    body = wanted(*lines, **more)
+    prepaid = body.get("paymentMethod", "COD") != "COD"
+    shape = PLACED | ({"payment": dict} if prepaid else {})
+    placed: dict[str, Any] = done(client.post("/api/orders", body, person.token), 201, shape)
+    assert ORDER_CODE(placed["code"])
+    return placed
+
+
+def take(client: Client, person: Person, order_id: str, *steps: str) -> dict[str, Any]:
+    """Takes the steps one after the other; the order after the last."""
+    seen: dict[str, Any] = {}
+    for step in steps:
+        answer = client.post(f"/api/orders/{order_id}/{step}", {}, person.token)
+        seen = done(answer, 200, ORDER)
+    return seen
+
+
+ORDER_SHOWN = ORDER | {"history": list}
+
+
+def shown(client: Client, person: Person, named: str) -> dict[str, Any]:
+    """An order by its id or its code."""
+    order: dict[str, Any] = done(client.get(f"/api/orders/{named}", person.token), 200, ORDER_SHOWN)
+    return order
+
+
+def stock(client: Client, operator: Person, product_id: str) -> tuple[int, int, int]:
+    found = client.get(f"/api/products/{product_id}/stock", operator.token).json
+    return found["available"], found["held"], found["sold"]

@@ -24,6 +24,7 @@ from end_to_end._client import Answer, Client
 from end_to_end._house import TOKEN_SECRET, House, Person, new_house
 from serving import Clones, Server
 from strongroom.doors.http.app import ROUTES
+from strongroom.doors.http.orders_bodies import OrderBody
 from strongroom.doors.http.routing import Route
 from strongroom.doors.http.ticketing_bodies import ReserveBody, ScanBody
 from strongroom.money import MAX_AMOUNT
@@ -58,7 +59,13 @@ SELECT (SELECT count(*) FROM ledger.entries), (SELECT sum(balance_after) FROM le
     -- What was scanned and is no ticket is kept, and changes nothing.
     (SELECT count(*) FROM ticketing.scans WHERE result <> 'UNKNOWN'),
     (SELECT array_agg((id, status, captured) ORDER BY id)::text FROM payments.payments),
-    (SELECT count(*) FROM payments.refunds)
+    (SELECT count(*) FROM payments.refunds),
+    (SELECT array_agg((id, sku, name, price, active, low_stock_at, supplies) ORDER BY id)::text
+        FROM orders.products),
+    (SELECT array_agg((id, phone, name, email, address) ORDER BY id)::text FROM orders.customers),
+    (SELECT array_agg((id, status, payment_status, version) ORDER BY id)::text FROM orders.orders),
+    (SELECT count(*) FROM orders.lines), (SELECT count(*) FROM orders.history),
+    (SELECT count(*) FROM orders.codes)
 """
 
 
@@ -79,6 +86,10 @@ class Scene:
     reservation_id: str
     foreign_reservation_id: str
     code: str
+    product_id: str
+    customer_id: str
+    order_id: str
+    foreign_order_id: str
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +115,11 @@ def scene(
             assert client.post("/api/auth/register", {**said, "fullName": "Ann"}).status == 201
             tokens = client.post("/api/auth/login", said).json
             refresh = tokens["refreshToken"]
-            tickets = on_sale(client, operator, user, other)
-        yield Scene(house, operator, user, other, round_id, mine, theirs, refresh, *tickets)
+            things = (
+                *on_sale(client, operator, user, other),
+                *ordered(client, operator, user, other),
+            )
+        yield Scene(house, operator, user, other, round_id, mine, theirs, refresh, *things)
 
 
 def on_sale(
@@ -131,6 +145,28 @@ def on_sale(
     (booking,) = client.get("/api/bookings/my-bookings", user.token).json["items"]
     code = booking["tickets"][0]["code"]
     return event_id, paid, held(user, paid), held(other, paid), code
+
+
+def ordered(
+    client: Client, operator: Person, user: Person, other: Person
+) -> tuple[str, str, str, str]:
+    """A product in stock, a customer, and an order of each."""
+    product = {"sku": "AO-1", "name": "Áo dài", "price": 100}
+    product_id = client.post("/api/products", product, operator.token).json["productId"]
+    stock = {"kind": "receive", "quantity": 100, "reason": "A delivery"}
+    path = f"/api/products/{product_id}/stock"
+    assert client.post(path, stock, operator.token).status == 201
+    customer = {"name": "Lan", "phone": "0900000001"}
+    customer_id = client.post("/api/customers", customer, operator.token).json["customerId"]
+    order = {"customer": customer, "items": [{"productId": product_id, "quantity": 1}]}
+    mine, theirs, done = (
+        client.post("/api/orders", order, person.token).json["orderId"]
+        for person in (user, other, user)
+    )
+    for step in ("confirm", "ship", "deliver"):  # the house's accounts are opened with the first
+        path = f"/api/orders/{done}/{step}"
+        assert client.post(path, {}, operator.token).status == 200
+    return product_id, customer_id, mine, theirs
 
 
 @pytest.fixture
@@ -170,6 +206,9 @@ def good_path(scene: Scene, route: Route) -> str:
         "bets": scene.bet_id,
         "wallets": str(scene.user.id),
         "events": scene.event_id,
+        "products": scene.product_id,
+        "customers": scene.customer_id,
+        "orders": scene.order_id,
     }
     id = of_kind.get(route.path.split("/")[2], str(uuid4()))
     return re.sub(r"\{(\w+)\}", lambda found: of_name.get(found[1], id), route.path)
@@ -181,11 +220,13 @@ GOOD_TEXTS = {
     "email": "new@example.com",
     "refreshToken": "rt_unknown",
     "bannerUrl": "https://example.com/banner.png",
+    "phone": "0912345678",
 }
 
 EITHER = {
     ReserveBody: ({"ticketTypeId", "quantity"}, {"items"}),
     ScanBody: ({"code"}, {"qr"}),
+    OrderBody: ({"customer"}, {"customerId"}),
 }
 """Fields that stand there without the others."""
 
@@ -196,16 +237,21 @@ def good_value(scene: Scene, name: str, kind: inspect.Type) -> Any:
             first = next(t for t in types if type(t) is not inspect.NoneType)
             return good_value(scene, name, first)
         case inspect.IntType(ge=least):
-            return least or 1
+            return max(1, least or 1)
+        case inspect.BoolType():
+            return True
         case inspect.UUIDType():
             ids = {
                 "roundId": scene.round_id,
                 "to": str(scene.other.id),
                 "ticketTypeId": scene.ticket_type_id,
+                "productId": scene.product_id,
+                "customerId": scene.customer_id,
             }
             return ids.get(name, str(scene.user.id))
         case inspect.LiteralType(values=values):
-            return values[0]
+            # To adjust takes any quantity, to receive only good ones.
+            return "receive" if "receive" in values else values[0]
         case inspect.DateTimeType():
             return DUSK if name.lower().endswith("endsat") else DAWN
         case inspect.ListType(item_type=of):
@@ -307,6 +353,7 @@ BAD_TIMES = [
     '"2100-01-01T00:00:00"', '"2100-01-01"', '"2100-02-30T00:00:00Z"', '"2100-01-01T25:00:00Z"',
     '"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-14:00"', '"9999-12-31T23:59:59.9999999Z"',
 ]  # fmt: skip
+BAD_FLAGS = ["null", "0", "1", '""', '"true"', "[]", "{}"]
 BAD_CHOICES = ["null", "1", '""', '"C"', '"a"', '"A "', '"\' OR 1=1--"', "[]", '"\\u0000"']
 
 MORE = {"closesAt": ['"2000-01-01T00:00:00Z"']}
@@ -322,6 +369,8 @@ def bad_values(kind: inspect.Type) -> list[str]:
             return [value for t in there for value in bad_values(t) if value != "null"]
         case inspect.IntType(ge=least):
             return BAD_NUMBERS + (["0", "-0"] if least else [])
+        case inspect.BoolType():
+            return BAD_FLAGS
         case inspect.UUIDType():
             return BAD_IDS
         case inspect.LiteralType():
@@ -332,7 +381,15 @@ def bad_values(kind: inspect.Type) -> list[str]:
             return BAD_TEXTS
         case inspect.ListType():
             return ["null", "{}", "[]", "[null]", "[[]]", "1", '"[]"']
+        case inspect.StructType():
+            return ["null", "{}", "[]", "[{}]", "1", '"{}"']
     raise AssertionError(f"no bad value is known for {kind}")
+
+
+def struct_in(kind: inspect.Type) -> inspect.StructType | None:
+    """What the value of a field is made of, where that is one object."""
+    there = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return next((one for one in there if isinstance(one, inspect.StructType)), None)
 
 
 def spoilt(
@@ -355,6 +412,9 @@ def spoilt(
         for value in bad_values(field.type) + MORE.get(name, []):
             if value not in FINE.get(name, []):
                 yield f"{name} is {value}", body(name, value)
+        object = struct_in(field.type)
+        if object:
+            yield from spoilt(scene, object, lambda raw, n=name: body(n, raw))  # type: ignore[misc]
         if isinstance(field.type, inspect.ListType):
             inner = field.type.item_type
             if isinstance(inner, inspect.StructType):

@@ -137,6 +137,9 @@ def said_twice(good: dict[str, Any], name: str) -> Iterator[str]:
     rest = ",".join(f"{json.dumps(n)}:{json.dumps(v)}" for n, v in good.items() if n != name)
     for twice in (f"{pair},{pair}", f"{escaped},{pair}", f"{pair},{escaped}"):
         yield "{" + ",".join(filter(None, [rest, twice])) + "}"
+    for within in value if isinstance(value, dict) else []:
+        for twice in said_twice(value, within):
+            yield "{" + ",".join(filter(None, [rest, f"{json.dumps(name)}:{twice}"])) + "}"
     for inner in value if isinstance(value, list) else []:
         for within in inner if isinstance(inner, dict) else []:
             for twice in said_twice(inner, within):
@@ -184,6 +187,8 @@ def test_an_id_in_the_path_that_is_none_or_not_ours_is_not_found(
 ) -> None:
     body = good_bytes(scene, route)
     foreign = [str(uuid4()), str(UUID(int=0)), scene.foreign_bet_id, scene.foreign_reservation_id]
+    if route.role == "user":
+        foreign.append(scene.foreign_order_id)
     for id in (*BAD_PATH_IDS, *foreign):
         path = re.sub(r"\{\w+\}", id, route.path)
         began = time.monotonic()

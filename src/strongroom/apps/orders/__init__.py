@@ -6,9 +6,22 @@ a time, and is cancelled or shipped, never both; codes are unique; rollups equal
 they summarise. Moves stock and money through the ledger alone, knows no HTTP, calls no provider.
 """
 
+from strongroom.apps.orders.exports import Exports
 from strongroom.apps.orders.flow import SUBSCRIBERS, commands_due
+from strongroom.apps.orders.reading import Reading
+from strongroom.apps.orders.reports import Reports
+from strongroom.apps.orders.rollups import make_partitions, roll_up
 from strongroom.core.db import Queries
 
 INVARIANTS = Queries(__package__, "invariants.sql")
 
-__all__ = ["INVARIANTS", "SUBSCRIBERS", "commands_due"]
+__all__ = [
+    "INVARIANTS",
+    "SUBSCRIBERS",
+    "Exports",
+    "Reading",
+    "Reports",
+    "commands_due",
+    "make_partitions",
+    "roll_up",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 from strongroom.apps.orders.rows import CODES, sql
@@ -29,27 +28,28 @@ def number_of(code: str) -> int | None:
     return int(digits)
 
 
-async def take_numbers(work: Work, wanted: int, *, gapless: bool) -> Iterator[int]:
-    """At least `wanted` numbers, ascending.
+async def take_numbers(work: Work, wanted: int, *, gapless: bool) -> None:
+    """Has at least `wanted` numbers ready for the group, ascending.
 
     With gaps a group takes a block from a sequence: nobody waits, and what refused orders or a
     group that failed leave over is lost. Without, it holds the counter until it has committed.
     """
+    work.noted["gapless"] = gapless
     if gapless:
         last = await work.db.fetchval(sql.hold_gapless)
-        return iter(range(last + 1, last + 1 + wanted))
+        work.noted["numbers"] = iter(range(last + 1, last + 1 + wanted))
+        return
     taken = await work.db.fetch(sql.take_numbers, wanted)
     if taken and taken[0]["number"] <= taken[0]["gapless"]:
         await work.db.execute(sql.pass_gapless)
         taken = await work.db.fetch(sql.take_numbers, wanted)
-    return iter([row["number"] for row in taken])
+    work.noted["numbers"] = iter([row["number"] for row in taken])
 
 
-def give_number(work: Work, numbers: Iterator[int], order_id: UUID, *, gapless: bool) -> str:
-    """The next code, which is the order's from now on."""
-    number = next(numbers)
+def give_number(work: Work, order_id: UUID) -> str:
+    """The next code of the group, which is the order's from now on."""
+    number = next(work.noted["numbers"])
     work.append(CODES, (number, order_id))
-    if gapless and not work.noted.get("gapless"):
-        work.noted["gapless"] = True
+    if work.noted.pop("gapless", False):
         work.run_at_end(sql.update_gapless)
     return code_of(number)

@@ -134,9 +134,8 @@ class PlaceOrder(Command):
         await cls._note_customers(work, batch)
         # Nothing comes back within the group: what does not fit now will not fit later.
         fitting = sum(order._fits(work) for order in batch)
-        gapless = batch[0].gapless
         if fitting:
-            work.noted["numbers"] = await take_numbers(work, fitting, gapless=gapless)
+            await take_numbers(work, fitting, gapless=any(order.gapless for order in batch))
 
     @staticmethod
     async def _note_customers(work: Work, batch: Sequence[PlaceOrder]) -> None:
@@ -226,7 +225,7 @@ class PlaceOrder(Command):
 
     def _order(self, work: Work, customer: Customer, total: int) -> Order:
         id = work.new_id()
-        code = give_number(work, work.noted["numbers"], id, gapless=self.gapless)
+        code = give_number(work, id)
         said = self.customer if isinstance(self.customer, Recipient) else customer
         order = Order(
             id=id,

@@ -75,9 +75,12 @@ UPDATE orders.gapless SET last = (SELECT max(number) FROM orders.codes);
 
 -- name: lock_orders
 -- A step is taken by who holds the order, and by one of them.
-SELECT id, code, user_id, customer_id, customer_name, phone, address, note, status,
-    total_amount, payment_method, payment_status, payment_id, version, expires_at, created_at
-FROM orders.orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+-- Joined by id, each is looked for in its own month alone.
+SELECT o.id, o.code, o.user_id, o.customer_id, o.customer_name, o.phone, o.address, o.note,
+    o.status, o.total_amount, o.payment_method, o.payment_status, o.payment_id, o.version,
+    o.expires_at, o.created_at
+FROM unnest($1::uuid[]) AS wanted (id) JOIN orders.orders o ON o.id = wanted.id
+ORDER BY o.id FOR NO KEY UPDATE OF o;
 
 -- name: update_orders
 -- What becomes of orders.
@@ -87,12 +90,13 @@ UPDATE orders.orders o SET status = new.status::orders.status,
     payment_id = new.payment_id, version = new.version
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::integer[])
     AS new (id, status, payment_method, payment_status, payment_id, version)
-WHERE o.id = new.id AND o.id = ANY($1::uuid[]);
+WHERE o.id = new.id;
 
 -- name: lines_of
 -- The lines of orders never change.
-SELECT order_id, product_id, quantity, unit_price
-FROM orders.lines WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, product_id;
+SELECT l.order_id, l.product_id, l.quantity, l.unit_price
+FROM unnest($1::uuid[]) AS wanted (id) JOIN orders.lines l ON l.order_id = wanted.id
+ORDER BY l.order_id, l.product_id;
 
 -- name: orders_due
 -- Unpaid and unconfirmed orders whose time is over, by the database's clock.
@@ -106,4 +110,5 @@ SELECT DISTINCT orders.day_of(at) FROM unnest($1::timestamptz[]) AS at;
 
 -- name: payments_of_orders
 -- Where money may have to go back to is known before anything is locked.
-SELECT payment_id FROM orders.orders WHERE id = ANY($1::uuid[]) AND payment_id IS NOT NULL;
+SELECT o.payment_id FROM unnest($1::uuid[]) AS wanted (id) JOIN orders.orders o ON o.id = wanted.id
+WHERE o.payment_id IS NOT NULL;

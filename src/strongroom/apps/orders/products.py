@@ -116,9 +116,10 @@ class CreateProduct(Command):
 
 async def _hold(work: Work, ids: Iterable[UUID]) -> None:
     """Locks products by their accounts, and reads them."""
-    wanted = sorted(set(ids))
-    await work.books.lock(work.db, [key for id in wanted for key in shelves(id)])
-    await work.see(PRODUCTS, sql.read_products, wanted)
+    # The world's account of a product opens when it is asked for: not for what is none.
+    known = [row["id"] for row in await work.db.fetch(sql.read_products, sorted(set(ids)))]
+    await work.books.lock(work.db, [key for id in known for key in shelves(id)])
+    await work.see(PRODUCTS, sql.read_products, known)
 
 
 @dataclass(frozen=True, slots=True)

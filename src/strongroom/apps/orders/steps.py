@@ -314,6 +314,11 @@ class RecordPayment(Command):
             send_back(work, order, payment, "wrong amount")
         elif order.status != "PENDING" or order.payment_status == "SUCCESS":
             send_back(work, order, payment, "paid after its time")
+            if order.payment_status == "VOID":
+                order.payment_id, order.payment_status = payment.id, "REFUNDED"
+                order.payment_method = payment.method
+                order.version += 1
+                work.change(ORDERS, order)
         else:
             order.payment_id, order.payment_status = payment.id, "SUCCESS"
             order.payment_method = payment.method

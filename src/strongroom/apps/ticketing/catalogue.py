@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -22,7 +22,6 @@ from strongroom.apps.ticketing.events import event_seen
 from strongroom.apps.ticketing.rows import Event, EventSeen, EventStatus
 from strongroom.apps.ticketing.rows import sql as rows_sql
 from strongroom.apps.ticketing.seen import Events, sql
-from strongroom.clock import monotonic
 from strongroom.core.db import Database, Record
 from strongroom.core.guard import Cache, Version
 from strongroom.errors import NotFound, invalid
@@ -99,6 +98,10 @@ class Catalogue:
             size=PAGES_KEPT, ttl_s=KEPT_S, fresh_s=AVAILABILITY_S
         )
 
+    @property
+    def caches(self) -> Mapping[str, Cache[Any]]:
+        return {"events": self.events, "event_lists": self.lists, "event_pages": self.pages}
+
     async def page(self, asked: Asked) -> Events:
         """A page of events, the next ones first; with words, the best matches first."""
         version = await self.version.now()
@@ -153,21 +156,16 @@ class Catalogue:
 
     async def _events(self, version: int, ids: Sequence[UUID]) -> list[EventSeen]:
         """The events, read in one go where they are not kept under this version."""
-        found = {id: await self.events.peek(f"{version}:{id}") for id in ids}
-        missing = [id for id, event in found.items() if event is None]
-        self.events.hits += len(ids) - len(missing)
-        self.events.misses += len(missing)
-        if missing:
-            began = monotonic()
-            async with self._db.connection() as db:
-                rows = await db.fetch(sql.events_seen, missing)
-                types: dict[UUID, list[object]] = {id: [] for id in missing}
-                for type in await db.fetch(rows_sql.types_of_events, missing):
-                    types[type["event_id"]].append(type)
-            for row in rows:
-                event = found[row["id"]] = event_seen(Event(**row), types[row["id"]])
-                await self.events.put(f"{version}:{row['id']}", event, began)
-        return [one for id in ids if (one := found[id]) is not None]
+        found = await self.events.many({id: f"{version}:{id}" for id in ids}, self._read)
+        return [found[id] for id in ids if id in found]
+
+    async def _read(self, ids: list[UUID]) -> dict[UUID, EventSeen]:
+        types: dict[UUID, list[object]] = {id: [] for id in ids}
+        async with self._db.connection() as db:
+            rows = await db.fetch(sql.events_seen, ids)
+            for type in await db.fetch(rows_sql.types_of_events, ids):
+                types[type["event_id"]].append(type)
+        return {row["id"]: event_seen(Event(**row), types[row["id"]]) for row in rows}
 
 
 def _with(event: EventSeen, free: Mapping[UUID, Record]) -> EventSeen:

@@ -107,6 +107,16 @@ def _compile(types: list[str]) -> Callable[[Row], bytes]:
     return lambda row: function(*row)
 
 
+async def copy_packed(db: Connection, name: str, columns: Iterable[str], packed: bytes) -> None:
+    """Adds rows that are in the binary form of COPY already, in one statement."""
+    schema, table = name.split(".")
+    # As a buffer: bytes would be taken for a path, a file would be read by a thread.
+    source: Any = memoryview(packed)
+    await db.copy_to_table(
+        table, schema_name=schema, columns=tuple(columns), source=source, format="binary"
+    )
+
+
 class Table:
     """A table that rows are appended to.
 
@@ -117,7 +127,6 @@ class Table:
 
     def __init__(self, name: str, columns: dict[str, str]) -> None:
         self.name = name
-        self.schema, self.table = name.split(".")
         self.columns = tuple(columns)
         self._pack = _compile(list(columns.values()))
 
@@ -128,12 +137,4 @@ class Table:
     async def append(self, db: Connection, rows: list[Row]) -> None:
         """Adds the rows in one statement; no rows, no statement."""
         if rows:
-            # As a buffer: bytes would be taken for a path, a file would be read by a thread.
-            packed: Any = memoryview(self.pack(rows))
-            await db.copy_to_table(
-                self.table,
-                schema_name=self.schema,
-                columns=self.columns,
-                source=packed,
-                format="binary",
-            )
+            await copy_packed(db, self.name, self.columns, self.pack(rows))

@@ -18,6 +18,7 @@ from strongroom.clock import monotonic
 from strongroom.core.db import DatabaseDown
 from strongroom.core.guard.gather import Gather
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -65,6 +66,24 @@ class Cache(Generic[V]):
                 raise
             self.stale += 1
             return kept.value
+
+    async def many(
+        self, keys: Mapping[K, str], load: Callable[[list[K]], Awaitable[Mapping[K, V]]]
+    ) -> dict[K, V]:
+        """The values of these keys, by what is called so; those that are not kept are loaded in
+        one go. What is not there is left out."""
+        found = {
+            one: kept for one, key in keys.items() if (kept := await self.peek(key)) is not None
+        }
+        missing = [one for one in keys if one not in found]
+        self.hits += len(found)
+        self.misses += len(missing)
+        if missing:
+            began = monotonic()
+            for one, value in (await load(missing)).items():
+                found[one] = value
+                await self.put(keys[one], value, began)
+        return found
 
     async def peek(self, key: str) -> V | None:
         """The value if it is kept, fresh or not."""

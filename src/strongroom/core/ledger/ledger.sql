@@ -51,13 +51,8 @@ ORDER BY seq LIMIT $5;
 
 -- name: balance_at
 -- The balance at a past time is that after the last entry until then.
-SELECT e.seq, e.balance_after AS balance
-FROM ledger.entries e
-JOIN ledger.transfers t ON t.id = e.transfer_id
-WHERE e.account_id = (
-    SELECT id FROM ledger.accounts WHERE owner_id = $1 AND purpose = $2 AND unit = $3
-) AND t.created_at <= $4
-ORDER BY e.seq DESC LIMIT 1;
+SELECT ledger.balance_at(id, $4) FROM ledger.accounts
+WHERE owner_id = $1 AND purpose = $2 AND unit = $3;
 
 -- name: trial_balance
 -- All that is owed and held, by unit and purpose: each unit sums to zero over the world.

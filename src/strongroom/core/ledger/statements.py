@@ -46,8 +46,8 @@ class Statements:
 
     async def balance_at(self, key: AccountKey, at: datetime) -> int:
         """The balance at a past time; 0 before the first entry."""
-        row = await self._db.fetchrow(sql.balance_at, *key, at)
-        return row["balance"] if row else 0
+        found: int | None = await self._db.fetchval(sql.balance_at, *key, at)
+        return found or 0
 
     async def trial_balance(self) -> list[Record]:
         """(unit, purpose, accounts, balance, as_of), house and world accounts included."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from strongroom.doors.cli import people, serving, tickets, upkeep
+from strongroom.doors.cli import orders, people, serving, tickets, upkeep
 from strongroom.doors.cli.flags import Commands
 
 app = typer.Typer(
@@ -62,6 +62,8 @@ _add(dead, "discard", upkeep.discard_dead, "strongroom dead-letters discard 17")
 draws = _group("draws", "Provably fair draws.", "strongroom draws verify ROUND_ID")
 _add(draws, "verify", upkeep.verify_draws, "strongroom draws verify ROUND_ID")
 
+shop = _group("orders", "A shop to try things in.", "strongroom orders seed --orders 100000")
+_add(shop, "seed", orders.seed, "strongroom orders seed --orders 100000")
 scans = _group("tickets", "Signed tickets, offline.", "strongroom tickets verify QR")
 _add(scans, "verify", tickets.verify, "strongroom tickets verify QR --public-key key.pem")
 _add(scans, "public-key", tickets.public_key, "strongroom tickets public-key > key.pem")

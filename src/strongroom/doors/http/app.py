@@ -52,7 +52,7 @@ def application(house: Strongroom) -> ASGIApp:
         async with house:
             yield
 
-    seen = Seen(house.executor)
+    seen = Seen(house.executor, house.caches)
     api = table(house, seen, ROUTES)
     others = Litestar(
         route_handlers=_plain(house, seen),

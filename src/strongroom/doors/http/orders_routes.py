@@ -28,6 +28,8 @@ from strongroom.doors.http.orders_bodies import (
     place_order,
     step,
 )
+from strongroom.doors.http.orders_reads import ORDERS_READS
+from strongroom.doors.http.orders_reports import ORDERS_REPORTS
 from strongroom.doors.http.routing import Role, Route, Routes
 
 STEPS: dict[Step, tuple[Role, str]] = {
@@ -142,4 +144,4 @@ WRITES: Routes = [
     ),
 ]
 
-ORDERS: Routes = [*WRITES]
+ORDERS: Routes = [*ORDERS_READS, *ORDERS_REPORTS, *WRITES]

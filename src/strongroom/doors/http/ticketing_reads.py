@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +35,7 @@ from strongroom.apps.ticketing.seen import (
     PublicKey,
     Sales,
 )
+from strongroom.doors.http.questions import is_operator, words
 from strongroom.doors.http.routing import Call, OperatorOnly, Raw
 from strongroom.doors.http.sheets import MEDIA, sheet
 from strongroom.doors.http.ticketing_bodies import CALENDAR
@@ -77,10 +77,6 @@ COLUMNS = (
 # Events -----------------------------------------------------------------------------------------
 
 
-def _is_operator(call: Call) -> bool:
-    return bool(call.principal) and call.principal.role == "operator"
-
-
 def _moment(call: Call, name: str) -> datetime | None:
     """A moment in the query. A plus sign that was not encoded has come as a space."""
     text = call.query.get(name)
@@ -95,21 +91,13 @@ def _moment(call: Call, name: str) -> datetime | None:
     return moment.astimezone(UTC)
 
 
-def _words(call: Call) -> str | None:
-    """What is searched for, in one of the spellings of the same letters."""
-    words = unicodedata.normalize("NFC", call.query.get("q", "")).strip()
-    if len(words) > LONGEST_QUESTION or not all(map(str.isprintable, words)):
-        raise invalid("q", f"is up to {LONGEST_QUESTION} printable characters")
-    return words or None
-
-
 def _statuses(call: Call) -> tuple[EventStatus, ...]:
     status = call.query.get("status")
     if status is None:
-        return ALL if _is_operator(call) else PUBLIC
+        return ALL if is_operator(call) else PUBLIC
     for one in ALL:
         if one == status:
-            if one not in PUBLIC and not _is_operator(call):
+            if one not in PUBLIC and not is_operator(call):
                 raise OperatorOnly()
             return (one,)
     raise invalid("status", f"is one of {', '.join(get_args(EventStatus))}")
@@ -118,7 +106,7 @@ def _statuses(call: Call) -> tuple[EventStatus, ...]:
 async def events(call: Call) -> Events:
     cursor = call.query.get("cursor")
     asked = Asked(
-        words=_words(call),
+        words=words(call),
         since=_moment(call, "from"),
         until=_moment(call, "to"),
         statuses=_statuses(call),
@@ -131,7 +119,7 @@ async def events(call: Call) -> Events:
 async def event(call: Call) -> EventSeen:
     """A draft is there for operators alone."""
     found = await call.house.ticketing.catalogue.event(call.params["id"])
-    if found.status == "DRAFT" and not _is_operator(call):
+    if found.status == "DRAFT" and not is_operator(call):
         raise NotFound()
     return found
 
@@ -155,7 +143,7 @@ async def reservation(call: Call) -> ReservationSeen:
 
 def _owner(call: Call) -> UUID | None:
     """Whose things are shown: one's own, an operator anybody's."""
-    return None if _is_operator(call) else call.user_id
+    return None if is_operator(call) else call.user_id
 
 
 # For operators ----------------------------------------------------------------------------------

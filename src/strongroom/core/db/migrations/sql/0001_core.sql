@@ -95,6 +95,40 @@ SELECT owner_id AS user_id, amount, type, reference AS reference_id, idempotent_
     balance_after - amount AS balance_before, balance_after, created_at, created_by
 FROM ledger.statement WHERE purpose = 'wallet';
 
+-- The balance after the last entry, by seq, that was made until a moment; 0 before the first.
+--
+-- A transfer is dated when its transaction began, its entries are numbered when that held the
+-- account: along seq the dates only nearly rise. No transaction waits longer than two minutes
+-- between the two (the server ends each of two pauses and two statements after 30 s), so behind an
+-- entry that is dated later than that after the moment none is dated until it. Halving finds such a
+-- place; from there it is walked back.
+CREATE FUNCTION ledger.balance_at(account bigint, moment timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    beyond constant timestamptz := moment + interval '2 minutes';
+    low bigint := 0;
+    high bigint := (SELECT max(e.seq) + 1 FROM ledger.entries e WHERE e.account_id = account);
+    middle bigint;
+    found bigint;
+BEGIN
+    WHILE high - low > 1 LOOP
+        middle := (low + high) / 2;
+        IF (SELECT t.created_at > beyond
+            FROM ledger.entries e JOIN ledger.transfers t ON t.id = e.transfer_id
+            WHERE e.account_id = account AND e.seq = middle) THEN
+            high := middle;
+        ELSE
+            low := middle;
+        END IF;
+    END LOOP;
+    SELECT e.balance_after INTO found
+    FROM ledger.entries e JOIN ledger.transfers t ON t.id = e.transfer_id
+    WHERE e.account_id = account AND e.seq < high AND t.created_at <= moment
+    ORDER BY e.seq DESC LIMIT 1;
+    RETURN coalesce(found, 0);
+END
+$$;
+
 -- Commands -------------------------------------------------------------------------------------
 
 CREATE TABLE commands.answers (

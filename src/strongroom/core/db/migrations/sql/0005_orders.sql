@@ -97,7 +97,7 @@ CREATE INDEX orders_due ON orders.orders (expires_at) WHERE status = 'PENDING';
 COMMENT ON COLUMN orders.orders.customer_name IS 'As the order said it; so are phone and address.';
 COMMENT ON COLUMN orders.orders.payment_id IS
     'The newest payment; once paid, the one that paid: of cash on delivery the order itself.';
-COMMENT ON COLUMN orders.orders.version IS 'Raised by every change: what was read under it is true.';
+COMMENT ON COLUMN orders.orders.version IS 'Raised by every change of it.';
 
 CREATE TABLE orders.lines (
     order_id uuid NOT NULL,
@@ -153,7 +153,9 @@ REVOKE ALL ON FUNCTION orders.make_partitions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION orders.make_partitions TO strongroom_app;
 
 -- A month back, for a clock that is behind; a year ahead, for a worker that is down.
-SELECT orders.make_partitions((now() - interval '1 month')::date, (now() + interval '1 year')::date);
+SELECT orders.make_partitions(
+    (now() - interval '1 month')::date, (now() + interval '1 year')::date
+);
 
 -- Codes ------------------------------------------------------------------------------------------
 
