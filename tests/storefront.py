@@ -11,7 +11,7 @@ from uuid import UUID
 from playing import PATIENCE_S, code_of, ticket
 from strongroom.apps.orders.orders import PlaceOrder, Recipient
 from strongroom.apps.orders.products import CreateProduct, MoveStock
-from strongroom.apps.orders.rows import COD, OrderPlaced, OrderSeen
+from strongroom.apps.orders.rows import COD, OrderPlaced, SalesOrder
 from strongroom.apps.orders.steps import RecordPayment, Step, TakeStep
 from strongroom.core.commands import Command
 from strongroom.core.db import Database
@@ -62,10 +62,10 @@ async def place(
     return placed
 
 
-async def take(house: Strongroom, order: UUID, *steps: Step, **more: Any) -> OrderSeen:
+async def take(house: Strongroom, order: UUID, *steps: Step, **more: Any) -> SalesOrder:
     """Takes the steps one after the other; the order after the last."""
     for step in steps:
-        seen: OrderSeen = await house.run(TakeStep(order, step, **more))
+        seen: SalesOrder = await house.run(TakeStep(order, step, **more))
     return seen
 
 

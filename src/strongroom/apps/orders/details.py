@@ -14,7 +14,7 @@ from uuid import UUID
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from strongroom.apps.orders.rows import LineSeen, Recipient, payment_seen
+from strongroom.apps.orders.rows import OrderLine, Recipient, payment_seen
 from strongroom.apps.orders.seen import OrderDetail, OrderStep, sql
 from strongroom.clock import monotonic
 from strongroom.core.db import Database, DatabaseDown, Record
@@ -105,7 +105,7 @@ class Details:
 
 def _detail(row: Record) -> OrderDetail:
     lines = [
-        LineSeen(product_id, sku, name, quantity, price, quantity * price)
+        OrderLine(product_id, sku, name, quantity, price, quantity * price)
         for product_id, sku, name, quantity, price in row["lines"]
     ]
     history = [OrderStep(status, at, why, by) for status, at, by, why in row["history"]]

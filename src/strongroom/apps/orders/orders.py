@@ -24,8 +24,8 @@ from strongroom.apps.orders.rows import (
     Line,
     Method,
     Order,
+    OrderPayment,
     OrderPlaced,
-    PaymentSeen,
     Product,
     payment_seen,
     pieces,
@@ -185,7 +185,7 @@ class PlaceOrder(Command):
             )
         order = self._order(work, customer, total)
         self._hold(work, order, products, wanted)
-        payment: PaymentSeen | Any = UNSET
+        payment: OrderPayment | Any = UNSET
         if self.method != "COD":
             payment = payment_seen(
                 order.payment_method, order.payment_status, order.id, order.payment_id

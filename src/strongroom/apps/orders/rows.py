@@ -227,7 +227,7 @@ class Recipient(Reply, frozen=True):
     address: str | None
 
 
-class LineSeen(Reply, frozen=True):
+class OrderLine(Reply, frozen=True):
     """So many pieces of a product, at the price that holds for them."""
 
     product_id: UUID
@@ -238,7 +238,7 @@ class LineSeen(Reply, frozen=True):
     amount: int
 
 
-class PaymentSeen(Reply, frozen=True, omit_defaults=True):
+class OrderPayment(Reply, frozen=True, omit_defaults=True):
     """How an order is paid. `redirect_url` leads to the provider while that is open."""
 
     method: Method
@@ -253,14 +253,14 @@ class OrderPlaced(Reply, frozen=True, omit_defaults=True):
     code: str
     status: OrderStatus
     total_amount: int
-    payment: PaymentSeen | msgspec.UnsetType = msgspec.UNSET
+    payment: OrderPayment | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def subject(self) -> UUID:
         return self.order_id
 
 
-class OrderSeen(Reply, frozen=True, kw_only=True):
+class SalesOrder(Reply, frozen=True, kw_only=True):
     """An order with its lines."""
 
     order_id: UUID
@@ -268,8 +268,8 @@ class OrderSeen(Reply, frozen=True, kw_only=True):
     status: OrderStatus
     total_amount: int
     customer: Recipient
-    items: list[LineSeen]
-    payment: PaymentSeen
+    items: list[OrderLine]
+    payment: OrderPayment
     note: str | None
     version: int
     created_at: datetime
@@ -282,21 +282,21 @@ class OrderSeen(Reply, frozen=True, kw_only=True):
 
 def payment_seen(
     method: Method, status: PaymentStatus, order_id: UUID, payment_id: UUID | None
-) -> PaymentSeen:
+) -> OrderPayment:
     open = status == "PENDING" and payment_id is not None and payment_id != order_id
-    return PaymentSeen(method, status, f"/pay/{payment_id}" if open else msgspec.UNSET)
+    return OrderPayment(method, status, f"/pay/{payment_id}" if open else msgspec.UNSET)
 
 
-def order_seen(order: Order, products: Mapping[UUID, Any]) -> OrderSeen:
+def order_seen(order: Order, products: Mapping[UUID, Any]) -> SalesOrder:
     """The order with the names that its products, rows of `read_products`, have now."""
-    return OrderSeen(
+    return SalesOrder(
         order_id=order.id,
         code=order.code,
         status=order.status,
         total_amount=order.total_amount,
         customer=Recipient(order.customer_id, order.customer_name, order.phone, order.address),
         items=[
-            LineSeen(
+            OrderLine(
                 line.product_id,
                 products[line.product_id]["sku"],
                 products[line.product_id]["name"],

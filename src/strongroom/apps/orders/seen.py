@@ -11,10 +11,10 @@ from msgspec import UNSET, UnsetType
 from strongroom.apps.orders.rows import (
     CustomerSeen,
     Method,
-    OrderSeen,
     OrderStatus,
     PaymentStatus,
     ProductSeen,
+    SalesOrder,
 )
 from strongroom.core.commands import Reply
 from strongroom.core.db import Queries
@@ -108,7 +108,7 @@ class OrderStep(Reply, frozen=True, omit_defaults=True):
     by: str | msgspec.UnsetType = UNSET
 
 
-class OrderDetail(OrderSeen, frozen=True, kw_only=True):
+class OrderDetail(SalesOrder, frozen=True, kw_only=True):
     """An order in full, with each status that it came into."""
 
     history: list[OrderStep]

@@ -12,9 +12,9 @@ from strongroom.apps.orders.rows import (
     COD,
     ORDERS,
     Order,
-    OrderSeen,
     OrderStatus,
     PaymentStatus,
+    SalesOrder,
     Shelf,
     order_seen,
     pieces,
@@ -219,7 +219,7 @@ class TakeStep(Command):
     user_id: UUID | None = None
     reason: str | None = None
 
-    reply = OrderSeen
+    reply = SalesOrder
 
     @classmethod
     async def fetch(cls, work: Work, batch: Sequence[TakeStep]) -> None:
@@ -230,7 +230,7 @@ class TakeStep(Command):
         rows = await work.db.fetch(sql.read_products, sorted(products))
         work.noted["products"] = {row["id"]: row for row in rows}
 
-    def decide(self, work: Work) -> OrderSeen:
+    def decide(self, work: Work) -> SalesOrder:
         order = work.get(ORDERS, self.order_id)
         if self.user_id is not None and order.user_id != self.user_id:
             raise NotFound()

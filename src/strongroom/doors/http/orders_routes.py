@@ -5,8 +5,8 @@ from __future__ import annotations
 from strongroom.apps.orders.rows import (
     CustomerSeen,
     OrderPlaced,
-    OrderSeen,
     ProductSeen,
+    SalesOrder,
     StockSeen,
 )
 from strongroom.apps.orders.steps import Step
@@ -135,7 +135,7 @@ WRITES: Routes = [
             200,
             what,
             StepReason,
-            OrderSeen,
+            SalesOrder,
             command=step(name),
             problems=("wrong_state", "not_paid") if name == "confirm" else ("wrong_state",),
             steps=True,

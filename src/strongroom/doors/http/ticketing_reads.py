@@ -41,9 +41,6 @@ from strongroom.doors.http.sheets import MEDIA, sheet
 from strongroom.doors.http.ticketing_bodies import CALENDAR
 from strongroom.errors import NotFound, invalid
 
-LONGEST_QUESTION = 200
-"""Of a search: as long as a name may be."""
-
 MOMENT = Annotated[datetime, Meta(tz=True)]
 
 PRIVATE = (
