@@ -441,7 +441,8 @@ SPOILED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "an order that was never announced": (
         ("order_steps_have_their_events",),
-        f"DELETE FROM events.log WHERE type = 'orders.OrderPlaced' AND key = {ORDER.format('gift')}",
+        "DELETE FROM events.log WHERE type = 'orders.OrderPlaced'"
+        f" AND key = {ORDER.format('gift')}",
     ),
     "a receipt that nobody heard of": (
         ("supplies_have_their_events",),

@@ -590,3 +590,21 @@ async def test_the_same_key_places_and_steps_once_and_another_body_is_refused(
     still = await outcome_of(house, ticket(big, "big"))
     assert (no.refused, still.refused, still.body) == ("out_of_stock", "out_of_stock", no.body)
     await assert_clean(house)
+
+
+async def test_a_phone_number_does_not_lead_to_what_others_have_said_of_it(
+    house: Strongroom,
+) -> None:
+    shirt, nosy = await new_product(house), uuid7()
+    hers = Recipient("+84911222333", "Nguyễn Thị Lan", address="12 Hàng Gai, Hà Nội")
+    await place(house, (shirt, 1), customer=hers)
+    first = await place(house, (shirt, 1), user=nosy, customer=Recipient(hers.phone, "x"))
+    known = (await take(house, first.order_id, "cancel")).customer.customer_id
+
+    again = await place(house, (shirt, 1), user=nosy, customer=known)
+
+    seen = (await take(house, again.order_id, "cancel", user_id=nosy)).customer
+    assert (seen.name, seen.address) == ("x", None)
+    by_staff = await place(house, (shirt, 1), customer=known, anyone=True)
+    seen = (await take(house, by_staff.order_id, "cancel")).customer
+    assert (seen.name, seen.address) == (hers.name, hers.address)

@@ -1,4 +1,4 @@
-"""The invariants of orders against real history: silent when all is well, and not when it is not."""
+"""Invariants of orders against real history: silent when all is well, and not when it is not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from strongroom.apps.orders import INVARIANTS, commands_due
 from strongroom.apps.orders.orders import PayOrder, PlaceOrder
 from strongroom.apps.orders.products import MoveStock
 from strongroom.apps.orders.rollups import roll_day
-from strongroom.apps.orders.rows import OrderStatus
+from strongroom.apps.orders.rows import Method, OrderStatus
 from strongroom.apps.orders.steps import MOVES, RecordPayment, TakeStep
 from strongroom.apps.ticketing.reservations import ReleaseReservation
 from strongroom.core.audit import Reconciler
@@ -268,9 +268,9 @@ async def test_steps_that_were_imported_need_no_events_of_their_own(
 async def _shop(house: Strongroom, products: list[UUID], chance: random.Random) -> None:
     """A customer buys something, and whatever can become of it does."""
     lines = tuple((id, chance.randint(1, 2)) for id in chance.sample(products, 2))
-    method = chance.choice(("COD", "MOMO"))
+    method: Method = chance.choice(("COD", "MOMO"))
     customer = buyer(chance.randrange(20))
-    placed = await house.run(PlaceOrder(None, customer, lines, 3600, method))  # type: ignore[arg-type]
+    placed = await house.run(PlaceOrder(None, customer, lines, 3600, method))
     order = placed.order_id
     for _ in range(5):
         acts: list[Command] = [TakeStep(order, step) for step in MOVES]

@@ -147,11 +147,11 @@ class PlaceOrder(Command):
             for order in batch
             if isinstance(order.customer, UUID) and not order.anyone
         }
-        work.noted["theirs"] = set()
+        work.noted["theirs"] = {}
         if pairs:
             columns = [list(column) for column in zip(*pairs, strict=True)]
             rows = await work.db.fetch(sql.customers_of_users, *columns)
-            work.noted["theirs"] = {(row[0], row[1]) for row in rows}
+            work.noted["theirs"] = {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
     def _wanted(self) -> Counter[UUID]:
         wanted: Counter[UUID] = Counter()
@@ -199,7 +199,7 @@ class PlaceOrder(Command):
             return known
         theirs = self.anyone or (self.customer, self.user_id) in work.noted["theirs"]
         found = work.find(CUSTOMERS, self.customer)
-        if found is None or not (theirs or found.created_by == str(self.user_id)):
+        if found is None or not theirs:
             raise NotFound(f"There is no customer {self.customer} of yours.")
         return found
 
@@ -226,15 +226,15 @@ class PlaceOrder(Command):
     def _order(self, work: Work, customer: Customer, total: int) -> Order:
         id = work.new_id()
         code = give_number(work, id)
-        said = self.customer if isinstance(self.customer, Recipient) else customer
+        name, address = self._said(work, customer)
         order = Order(
             id=id,
             code=code,
             user_id=self.user_id,
             customer_id=customer.id,
-            customer_name=said.name,
+            customer_name=name,
             phone=customer.phone,
-            address=self.address or said.address,
+            address=self.address or address,
             note=self.note,
             status="PENDING",
             total_amount=total,
@@ -247,6 +247,16 @@ class PlaceOrder(Command):
         )
         ask_for_payment(work, order, self.method)
         return work.add(ORDERS, order)
+
+    def _said(self, work: Work, customer: Customer) -> tuple[str, str | None]:
+        """Name and address that the order copies: what is said now, or was said by the same user
+        the last time; an operator may use what is known."""
+        if isinstance(self.customer, Recipient):
+            return self.customer.name, self.customer.address
+        if self.anyone:
+            return customer.name, customer.address
+        said: tuple[str, str | None] = work.noted["theirs"][self.customer, self.user_id]
+        return said
 
     @staticmethod
     def _hold(work: Work, order: Order, products: Iterable[Product], wanted: Counter[UUID]) -> None:

@@ -47,12 +47,14 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS new (id, name, em
 WHERE c.id = new.id;
 
 -- name: customers_of_users
--- For whom these users have ordered before.
-SELECT w.customer_id, w.user_id
+-- For whom these users have ordered before, and what they said then: a phone number alone must not
+-- lead to what others have said of it.
+SELECT w.customer_id, w.user_id, newest.customer_name, newest.address
 FROM unnest($1::uuid[], $2::uuid[]) AS w (customer_id, user_id)
-WHERE EXISTS (
-    SELECT FROM orders.orders o WHERE o.customer_id = w.customer_id AND o.user_id = w.user_id
-);
+CROSS JOIN LATERAL (
+    SELECT o.customer_name, o.address FROM orders.orders o
+    WHERE o.customer_id = w.customer_id AND o.user_id = w.user_id ORDER BY o.id DESC LIMIT 1
+) newest;
 
 -- name: take_numbers
 -- A block of numbers for a group, without a lock; and the last one that was given without a gap.

@@ -158,7 +158,7 @@ class LowStock(Reply, frozen=True):
 
 
 class DayFigures(Reply, frozen=True, kw_only=True):
-    """Of one day's orders; pieces and revenue are of those that stand."""
+    """Of a day's orders, or of a period's; pieces and revenue are of those that stand."""
 
     orders: int = 0
     revenue: int = 0
@@ -246,6 +246,20 @@ def _by_period(rows: Sequence[Record]) -> Mapping[date | None, _Sum]:
     return found
 
 
+def _series(found: Mapping[date | None, _Sum], span: Span, by: By) -> list[SeriesDay]:
+    """Each period by its first day that is in the span."""
+    return [
+        SeriesDay(day=max(first, span.since), **(found[first].day if first in found else {}))
+        for first in span.periods(by)
+    ]
+
+
+def _check_periods(span: Span, by: By) -> None:
+    days = {"day": 1, "week": 7, "month": 28}[by]
+    if (span.until - span.since).days // days >= MOST_PERIODS:
+        raise invalid("from", f"is at most {MOST_PERIODS} periods before the end")
+
+
 class Reports:
     """Each report is one snapshot; holds no lock."""
 
@@ -277,9 +291,7 @@ class Reports:
 
     async def revenue(self, span: Span, by: By) -> Revenue:
         """What was placed in each period, and what became of it; Invalid for too many periods."""
-        days = {"day": 1, "week": 7, "month": 28}[by]
-        if (span.until - span.since).days // days >= MOST_PERIODS:
-            raise invalid("from", f"is at most {MOST_PERIODS} periods before the end")
+        _check_periods(span, by)
         async with self._snapshot() as (db, moment):
             rows = await db.fetch(sql.orders_by_period, *span, by, span.since)
         found, total = _by_period(rows), _Sum()
@@ -296,6 +308,13 @@ class Reports:
             until=span.until,
             as_of=moment["as_of"],
         )
+
+    async def series(self, span: Span, by: By) -> list[SeriesDay]:
+        """The series of the statistics over any days; Invalid for too many periods."""
+        _check_periods(span, by)
+        async with self._snapshot() as (db, _):
+            rows = await db.fetch(sql.orders_by_period, *span, by, span.since)
+        return _series(_by_period(rows), span, by)
 
     async def top_products(self, span: Span, limit: int) -> TopProducts:
         async with self._snapshot() as (db, moment):
@@ -339,10 +358,7 @@ class Reports:
         assert counts is not None
         found, ever = _by_period(rows), _Sum()
         ever.rows = rows
-        series = [
-            SeriesDay(day=day, **found[day].day) if day in found else SeriesDay(day=day)
-            for day in span.periods("day")
-        ]
+        series = _series(found, span, "day")
         return Stats(
             today=_plain(series[-1]),
             yesterday=_plain(series[-2]),

@@ -164,17 +164,7 @@ async def stats(call: Call) -> Stats | Raw:
     days = await _span(call)
     found = await call.house.order_reports.stats()
     if call.query.keys() & {"from", "to", "by"}:
-        items = (await call.house.order_reports.revenue(days, by)).items
-        series = [
-            SeriesDay(
-                day=one.period,
-                orders=one.orders,
-                revenue=one.revenue,
-                pieces=one.pieces,
-                cancelled=one.cancelled,
-            )
-            for one in items
-        ]
+        series = await call.house.order_reports.series(days, by)
         found = msgspec.structs.replace(found, series=series)
     return found if form == "json" else await _table("stats", found.series, form)
 

@@ -210,10 +210,19 @@ CREATE TABLE orders.restated (
 );
 COMMENT ON TABLE orders.rolled_days IS 'Days whose rollups are there; all others are live.';
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON orders.history
-    FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON orders.codes
-    FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+DO $$
+DECLARE guarded text;
+BEGIN
+    FOREACH guarded IN ARRAY ARRAY['orders.history', 'orders.codes'] LOOP
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %s
+            FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change()', guarded);
+        EXECUTE format('CREATE TRIGGER not_emptied BEFORE TRUNCATE ON %s
+            FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', guarded);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', guarded);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER not_emptied', guarded);
+    END LOOP;
+END
+$$;
 
 GRANT USAGE ON SCHEMA orders TO strongroom_app, strongroom_audit;
 GRANT SELECT ON ALL TABLES IN SCHEMA orders TO strongroom_app, strongroom_audit;
