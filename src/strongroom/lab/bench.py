@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from strongroom.clock import now
+from strongroom.errors import Invalid
 from strongroom.lab.figures import Better, Comparison, Figures, compare, medians
 from strongroom.lab.machine import Machine, commit, machine, postgres_version
 
@@ -31,6 +32,9 @@ QUICK_BUDGET_S = 40.0
 """What a quick run may measure for: with starting and stopping it ends within a minute."""
 
 SEED = 20_260_101
+
+WIDE = 140
+"""Of a table of details: a file has no width, and a terminal can be made wider."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,53 @@ class Turn:
     quick: bool
 
 
+@dataclass(frozen=True)
+class Shops:
+    """What a bench of a filled database may be given: how many orders there shall be, a data folder
+    to fill or to find filled, and one for what it is compared with. They are kept; without one the
+    bench fills a scratch folder of its own."""
+
+    orders: int | None = None
+    at: Path | None = None
+    beside: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A figure beside what was promised of it, both in `unit`: at most that, or `at_least`."""
+
+    what: str
+    measured: float
+    promised: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        if self.at_least:
+            return self.measured >= self.promised
+        return self.measured <= self.promised
+
+    @property
+    def line(self) -> str:
+        sign, said = "≥" if self.at_least else "≤", "pass" if self.kept else "FAIL"
+        unit = f" {self.unit}" if self.unit else ""
+        return (
+            f"{said}  {self.what}: {number(self.measured)}{unit}, promised {sign} "
+            f"{number(self.promised)}{unit}"
+        )
+
+
+class TakesNoShops(Invalid):
+    """This bench fills a scratch instance of its own: it takes no orders and no folders."""
+
+
 class Bench(ABC):
     """A claim that can be measured. Entering its context starts what it needs, leaving stops it.
 
     `figure` names the figure that the ratio is made of. `dsn`, once set, tells whose Postgres
-    version to record.
+    version to record. `most_pairs` bounds those that take minutes a turn. `say` is told what takes
+    long outside of the turns.
     """
 
     name: ClassVar[str]
@@ -55,7 +101,22 @@ class Bench(ABC):
     figure: ClassVar[str]
     better: ClassVar[Better] = "higher"
     seconds: ClassVar[float] = 10.0
+    most_pairs: ClassVar[int | None] = None
     dsn: str | None = None
+    say: Callable[[str], None] = print
+
+    def take(self, shops: Shops) -> None:
+        """Takes what was chosen on the command line; TakesNoShops when anything was."""
+        if shops != Shops():
+            raise TakesNoShops()
+
+    def verdicts(self, figures: Figures, baseline: Figures) -> list[Verdict]:
+        """How the medians stand to what was promised, where anything was."""
+        return []
+
+    def details(self, figures: Figures, baseline: Figures) -> Table | None:
+        """The figures named `of what: which`, for people; nothing else shows those."""
+        return None
 
     @abstractmethod
     async def ours(self, turn: Turn) -> Figures:
@@ -89,6 +150,7 @@ class Report:
     baseline: dict[str, float]
     comparison: Comparison
     pairs: list[tuple[Figures, Figures]]
+    verdicts: list[Verdict]
     machine: Machine
     seed: int
     quick: bool
@@ -98,12 +160,14 @@ class Report:
 
     def line(self) -> str:
         """The one line of `--json`."""
-        told = {
+        told: dict[str, object] = {
             "name": self.name,
             "figures": self.figures,
             "baseline": self.baseline,
             "ratio": self.comparison.ratio,
         }
+        if self.verdicts:
+            told["verdicts"] = [verdict.line for verdict in self.verdicts]
         return msgspec.json.encode(told).decode()
 
     def record(self, folder: Path) -> Path:
@@ -118,6 +182,8 @@ class Report:
             "highest": found.highest,
             "noise": found.noise,
         }
+        for verdict, one in zip(self.verdicts, told["verdicts"], strict=True):
+            one["kept"] = verdict.kept
         del told["comparison"]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}-{self.began_at:%Y%m%dT%H%M%SZ}.json"
@@ -131,8 +197,9 @@ class Report:
         table.add_column("figure")
         table.add_column("ours", justify="right")
         table.add_column("baseline", justify="right")
-        for name in dict.fromkeys([*self.figures, *self.baseline]):
-            texts = [_number(side.get(name)) for side in (self.figures, self.baseline)]
+        plain = (name for name in [*self.figures, *self.baseline] if ": " not in name)
+        for name in dict.fromkeys(plain):
+            texts = [number(side.get(name)) for side in (self.figures, self.baseline)]
             table.add_row(name, *texts, style="bold" if name == self.figure else None)
         pairs = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
         table.caption = (
@@ -159,33 +226,39 @@ async def measure(
     quick: bool = False,
     seed: int = SEED,
     step: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Runs the pairs. `step` hears, in words, what is measured next."""
+    """Runs the pairs. `step` hears, in words, what is measured next, `say` what takes long."""
     assert pairs >= PAIRS, f"{PAIRS} pairs at least"
+    pairs = min(pairs, bench.most_pairs or pairs)
+    bench.say = say
     began_at = now()
     facts = machine()
     seconds = turn_seconds(bench, pairs, quick)
     measured: list[tuple[Figures, Figures]] = []
     async with bench:
-        if bench.dsn is not None:
-            facts = replace(facts, postgres=await postgres_version(bench.dsn))
-        for number in range(pairs):
-            turn = Turn(seconds=seconds, seed=seed + number, quick=quick)
+        for place in range(pairs):
+            turn = Turn(seconds=seconds, seed=seed + place, quick=quick)
             found: dict[str, Figures] = {}
-            order = ("ours", "baseline") if number % 2 == 0 else ("baseline", "ours")
+            order = ("ours", "baseline") if place % 2 == 0 else ("baseline", "ours")
             for side in order:
-                step(f"pair {number + 1} of {pairs}: {side}")
+                step(f"pair {place + 1} of {pairs}: {side}")
                 found[side] = await (bench.ours(turn) if side == "ours" else bench.baseline(turn))
             measured.append((found["ours"], found["baseline"]))
+        if bench.dsn is not None:
+            facts = replace(facts, postgres=await postgres_version(bench.dsn))
+    figures = medians([ours for ours, _ in measured])
+    baseline = medians([theirs for _, theirs in measured])
     return Report(
         name=bench.name,
         claim=bench.claim,
         figure=bench.figure,
         better=bench.better,
-        figures=medians([ours for ours, _ in measured]),
-        baseline=medians([baseline for _, baseline in measured]),
+        figures=figures,
+        baseline=baseline,
         comparison=compare(measured, bench.figure, bench.better),
         pairs=measured,
+        verdicts=bench.verdicts(figures, baseline),
         machine=facts,
         seed=seed,
         quick=quick,
@@ -209,7 +282,7 @@ async def show(
     loud = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=loud, transient=True) as progress:
-        task = progress.add_task(bench.name, total=2 * pairs)
+        task = progress.add_task(bench.name, total=2 * min(pairs, bench.most_pairs or pairs))
         started = 0
 
         def step(words: str) -> None:
@@ -217,8 +290,17 @@ async def show(
             progress.update(task, completed=started, description=f"{bench.name}, {words}")
             started += 1
 
-        report = await measure(bench, pairs=pairs, quick=quick, seed=seed, step=step)
-    (loud if as_json else Console()).print(report.table())
+        def say(words: str) -> None:
+            progress.update(task, description=f"{bench.name}, {words}")
+
+        report = await measure(bench, pairs=pairs, quick=quick, seed=seed, step=step, say=say)
+    aloud = loud if as_json else Console()
+    aloud.print(report.table())
+    details = bench.details(report.figures, report.baseline)
+    if details is not None:
+        Console(stderr=as_json, width=max(aloud.width, WIDE)).print(details)
+    for verdict in report.verdicts:
+        aloud.print(verdict.line, highlight=False, soft_wrap=True)
     if as_json:
         print(report.line())
     if results is not None:
@@ -226,7 +308,8 @@ async def show(
     return report
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """In as many digits as matter."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"

@@ -32,8 +32,9 @@ from strongroom.lab.client_process import LoadFailed
 from strongroom.lab.figures import DIGITS, HOUR_US, US_PER_MS, US_PER_S
 from strongroom.lab.scenarios import Job, requests_of
 
-CONNECTIONS = 64
-"""At a thousand a second and 60 ms each, none has to wait for another."""
+CONNECTIONS = 256
+"""At a thousand a second and 200 ms each none has to wait for another: people bring connections of
+their own, and a quick read is not to be measured behind slow writes."""
 
 LAST_ANSWERS_S = 10.0
 """How long after the last arrival answers are waited for; what is open then is an error, and its

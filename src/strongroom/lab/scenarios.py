@@ -24,6 +24,12 @@ BATCHES_PREPARED = 16
 NUMBER = b"########"
 """Stands where a batch's number goes; of its width, so that lengths never change."""
 
+PHONE = b"#" * 12
+"""Stands where a phone number goes: a Vietnamese mobile's in E.164, all of which are as long."""
+
+NEWCOMERS = 8
+"""Of so many orders one is for a customer nobody has heard of."""
+
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one load process does. Ends by `count`, by `duration_s`, or by whichever is first.
@@ -182,6 +188,58 @@ def completions(job: Job) -> Iterator[bytes]:
             "Idempotency-Key": f"{prefix}{number}",
         }
         yield request_bytes("POST", f"/api/bookings/complete/{reservation}", headers, body)
+
+
+@scenario("orders")
+def orders(job: Job) -> Iterator[bytes]:
+    """POST /api/orders, users in turn and carts in turn, each with a fresh key; of eight orders one
+    for a new customer, the others for known ones by chance.
+
+    Options: `carts`, lists of (product, quantity); `phones` of customers, Vietnamese mobiles in
+    E.164; without any all are new.
+    """
+    carts, phones = _option(job, "carts"), [one.encode() for one in job.options.get("phones", [])]
+    if any(len(one) != len(PHONE) for one in phones):
+        raise JobUnfit("The `phones` are as +84912345678.")
+    dice, prefix = random.Random(job.seed), _key_prefix(job)
+    # Whole rounds of carts, so that as many as they are long ask for as much as is in them.
+    rounds = -(-len(job.tokens) // len(carts))
+    parts = []
+    for token, cart in zip(cycle(job.tokens), carts * rounds):
+        headers = _headers(job, token) | {"Content-Type": "application/json"}
+        body = _order(cart)
+        before, after = request_parts("POST", "/api/orders", headers, body, "Idempotency-Key")
+        parts.append((before + prefix, after))
+    # Numbers of another run are new to hardly anybody.
+    fresh = count(secrets.randbelow(10**8))
+    return (
+        b"%b%d%b" % (before, number, after.replace(PHONE, _phone(number, phones, fresh, dice)))
+        for number, (before, after) in zip(count(), cycle(parts), strict=False)
+    )
+
+
+def _order(cart: list[tuple[str, int]]) -> bytes:
+    items = [{"productId": product, "quantity": quantity} for product, quantity in cart]
+    customer = {
+        "name": "Nguyễn Thị Bình",
+        "phone": PHONE.decode(),
+        "address": "12 Lê Lợi, Quận 1, TP. Hồ Chí Minh",
+    }
+    return msgspec.json.encode({"items": items, "customer": customer})
+
+
+def _phone(number: int, known: list[bytes], fresh: Iterator[int], dice: random.Random) -> bytes:
+    if known and number % NEWCOMERS:
+        return known[dice.randrange(len(known))]
+    return b"+849%08d" % (next(fresh) % 10**8)
+
+
+@scenario("reads")
+def reads(job: Job) -> Iterator[bytes]:
+    """GET of paths in turn, by users in turn. Options: `paths`."""
+    paths = _option(job, "paths")
+    turns = zip(cycle(job.tokens), paths * -(-len(job.tokens) // len(paths)), strict=False)
+    return cycle([request_bytes("GET", path, _headers(job, token)) for token, path in turns])
 
 
 def _batch(job: Job, users: list[str], dice: random.Random, prefix: str) -> bytes:

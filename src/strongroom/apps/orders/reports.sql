@@ -178,8 +178,8 @@ ORDER BY best.revenue DESC, best.pieces DESC, best.product_id;
 
 -- name: customers_by_revenue
 -- Who bought most, of orders that stand, and how many bought; live days as in orders_by_period.
--- Who is new is told by the id, which is a time. The sum of small numbers is itself a small one,
--- which counts where it is kept for hundreds of thousands.
+-- Who is new is told by the id, which is a time. Where the range is years, rollups are read along
+-- their customers, so that nothing is hashed or sorted.
 WITH span AS (
     SELECT greatest($1::date, (
             SELECT orders.day_of(created_at) - 2 FROM orders.orders ORDER BY id LIMIT 1
@@ -201,22 +201,30 @@ runs AS MATERIALIZED (
     FROM (SELECT day, day - row_number() OVER (ORDER BY day)::integer AS first FROM live) run
     GROUP BY run.first
 ),
-figures AS (
-    SELECT r.customer_id, r.orders::integer AS orders, r.amount FROM orders.customer_days r
-    WHERE r.day BETWEEN $1 AND $2 AND NOT EXISTS (SELECT FROM live WHERE live.day = r.day)
-    UNION ALL
-    SELECT fresh.* FROM runs CROSS JOIN LATERAL (
-        SELECT o.customer_id, count(*)::integer AS orders, sum(o.total_amount)::bigint AS amount
-        FROM orders.orders o
+summed AS (
+    SELECT along.customer_id, orders.total(along.orders) AS orders,
+        orders.total(along.amount) AS amount
+    FROM (
+        SELECT r.customer_id, r.orders, r.amount FROM orders.customer_days r
+        WHERE r.day BETWEEN $1 AND $2 AND r.day <> ALL (ARRAY (SELECT day FROM live))
+        ORDER BY r.customer_id
+    ) along
+    GROUP BY along.customer_id
+),
+fresh AS (
+    SELECT o.customer_id, count(*) AS orders, orders.total(o.total_amount) AS amount
+    FROM runs CROSS JOIN LATERAL (
+        SELECT o.customer_id, o.total_amount FROM orders.orders o
         WHERE o.id >= runs.low AND o.id < runs.high
             AND o.created_at >= runs.begin_at AND o.created_at < runs.end_at
             AND o.status NOT IN ('CANCELLED', 'RETURNED')
-        GROUP BY o.customer_id
-    ) fresh
+    ) o
+    GROUP BY o.customer_id
 ),
 bought AS MATERIALIZED (
-    SELECT customer_id, sum(orders)::bigint AS orders, sum(amount)::bigint AS revenue
-    FROM figures GROUP BY customer_id
+    SELECT customer_id, coalesce(s.orders, 0) + coalesce(f.orders, 0) AS orders,
+        coalesce(s.amount, 0) + coalesce(f.amount, 0) AS revenue
+    FROM summed s FULL JOIN fresh f USING (customer_id)
 )
 SELECT best.customer_id, c.name, c.phone, best.orders, best.revenue, c.created_at,
     counted.buyers, counted.newcomers

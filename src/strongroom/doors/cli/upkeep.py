@@ -262,6 +262,15 @@ def bench(
     pairs: Annotated[int, typer.Option(min=3, max=99, help="Turns of each side.")] = 3,
     seed: Annotated[int | None, typer.Option(help="Seed of the first pair.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder to record the outcome in.")] = None,
+    orders: Annotated[
+        int | None, typer.Option(min=1, help="Orders of the shop that is filled.")
+    ] = None,
+    at: Annotated[
+        Path | None, typer.Option(help="Data folder to fill, or filled before; it is kept.")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="The same, for a tenth of the orders.")
+    ] = None,
     data_dir: UnusedDataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -277,9 +286,12 @@ def bench(
         if name not in found:
             raise NoSuchBench(f"There is no bench {name}. There are: {', '.join(sorted(found))}.")
     options = {"as_json": as_json, "quick": quick, "pairs": pairs, "results": results}
-    for name in names:
-        given = options if seed is None else options | {"seed": seed}
-        asyncio.run(frame.show(found[name](), **given))
+    given = options if seed is None else options | {"seed": seed}
+    benches = [found[name]() for name in names]
+    for one in benches:
+        one.take(frame.Shops(orders=orders, at=at, beside=beside))
+    for one in benches:
+        asyncio.run(frame.show(one, **given))
 
 
 def openapi(data_dir: UnusedDataDir = None, as_json: AsJson = False) -> None:

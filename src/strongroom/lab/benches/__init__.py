@@ -2,6 +2,9 @@
 
 from strongroom.lab.bench import Bench
 from strongroom.lab.benches.betting import Bets, BetsHot, Drain, Growth
+from strongroom.lab.benches.orders import Orders
+from strongroom.lab.benches.orders_export import OrdersExport
+from strongroom.lab.benches.orders_reads import OrdersRead
 from strongroom.lab.benches.ticketing import Tickets, TicketsCart, TicketsExpiry, TicketsPurchase
 from strongroom.lab.benches.wallets import Transfers, WalletRead
 
@@ -16,6 +19,9 @@ ALL: tuple[type[Bench], ...] = (
     TicketsCart,
     TicketsPurchase,
     TicketsExpiry,
+    Orders,
+    OrdersRead,
+    OrdersExport,
 )
 
 BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in ALL}

@@ -174,6 +174,12 @@ COMMENT ON TABLE orders.gapless IS 'The last number given without a gap, where t
 
 -- Rollups ----------------------------------------------------------------------------------------
 
+-- As sum(), which makes a bigint's sum a numeric: by value it takes a third of the time and memory
+-- where there are hundreds of thousands of groups. What does not fit is an error.
+CREATE AGGREGATE orders.total (bigint) (
+    sfunc = int8pl, combinefunc = int8pl, stype = bigint, initcond = '0', parallel = safe
+);
+
 -- Days are those on which orders were placed; figures are of the orders as they stand now.
 CREATE TABLE orders.order_days (
     day date NOT NULL,
@@ -199,6 +205,8 @@ CREATE TABLE orders.customer_days (
     amount bigint NOT NULL,
     PRIMARY KEY (day, customer_id)
 );
+CREATE INDEX customer_days_customer ON orders.customer_days (customer_id, day)
+    INCLUDE (orders, amount);
 CREATE TABLE orders.rolled_days (
     day date PRIMARY KEY,
     rolled_at timestamptz NOT NULL DEFAULT now()
