@@ -18,11 +18,15 @@ import msgspec
 import pytest
 import typer.testing
 
+import storefront as shop
 import strongroom
 from boxoffice import new_event, ordered, people_named, reserve, tickets_of
 from playing import People, drained, new_round
 from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult, VoidRound
 from strongroom.apps.betting.fairness import draw, seed_hash
+from strongroom.apps.orders.customers import CreateCustomer, EditCustomer
+from strongroom.apps.orders.orders import PayOrder
+from strongroom.apps.orders.products import EditProduct
 from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.events import (
     CancelEvent,
@@ -184,6 +188,14 @@ MADE_UP = {
     "ticketing.TicketTypeAdded",
     "ticketing.TicketTypeEdited",
     "ticketing.PaymentNotified",
+    "orders.ProductCreated",
+    "orders.ProductEdited",
+    "orders.OrderConfirmed",
+    "orders.OrderShipped",
+    "orders.OrderDelivered",
+    "orders.OrderCancelled",
+    "orders.OrderReturned",
+    "orders.PaymentNotified",
 }
 """Their names are put together where they are emitted."""
 
@@ -243,6 +255,24 @@ async def play_the_box_office(house: Strongroom, owner: Database) -> None:
     await run(EndEvent(refusing.id))
 
 
+async def play_the_shop(house: Strongroom) -> None:
+    """Whatever becomes of an order, once or more."""
+    shirt = await shop.new_product(house)
+    await house.run(EditProduct(shirt, name="another name"))
+    customer = await house.run(CreateCustomer("+84987654321", "Trần Văn Minh"))
+    await house.run(EditCustomer(customer.customer_id, name="another name"))
+    cash = await shop.place(house, (shirt, 1))
+    await shop.take(house, cash.order_id, "confirm", "ship", "deliver", "return")
+    paid = await shop.place(house, (shirt, 1), method="MOMO")
+    refused = await shop.place(
+        house, (await shop.new_product(house, price=REFUSED), 1), method="CARD"
+    )
+    await drained(house)
+    await shop.take(house, paid.order_id, "cancel")
+    await house.run(PayOrder(refused.order_id, None, "COD"))
+    await drained(house)
+
+
 REFUSED = 14_001
 """A price that the sandbox refuses."""
 
@@ -255,6 +285,7 @@ async def test_events_carry_what_is_documented(
 ) -> None:
     await play_everything(house, people)
     await play_the_box_office(house, owner)
+    await play_the_shop(house)
     seen = {}
     for row in await owner.fetch("SELECT DISTINCT ON (type) type, payload FROM events.log"):
         seen[row["type"]] = set(msgspec.json.decode(row["payload"]))

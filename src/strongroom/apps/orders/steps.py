@@ -89,7 +89,7 @@ class OrderMoved(Reply, frozen=True):
     because: str | None
 
 
-class OrderPaid(Reply, frozen=True):
+class OrderCollected(Reply, frozen=True):
     """An order's money is there."""
 
     order_id: UUID
@@ -97,7 +97,7 @@ class OrderPaid(Reply, frozen=True):
     amount: int
 
 
-class PaymentFailed(Reply, frozen=True):
+class OrderPaymentFailed(Reply, frozen=True):
     """A payment came to nothing; the order waits for another until its time is over."""
 
     order_id: UUID
@@ -145,7 +145,7 @@ def _collect(work: Work, order: Order) -> None:
     """The courier has the cash: it owes us as much, and we have earned it."""
     order.payment_id, order.payment_status = order.id, "SUCCESS"
     _cash(work, order, "PAYMENT", "PAYMENT", clearing(COD), revenue())
-    work.emit("orders.OrderPaid", order.id, OrderPaid(order.id, order.code, order.total_amount))
+    work.emit("orders.OrderPaid", order.id, OrderCollected(order.id, order.code, order.total_amount))
 
 
 def _settle(work: Work, order: Order, after: OrderStatus) -> None:
@@ -322,7 +322,7 @@ class RecordPayment(Command):
         else:
             order.payment_id, order.payment_status = payment.id, "SUCCESS"
             order.payment_method = payment.method
-            paid = OrderPaid(order.id, order.code, payment.amount)
+            paid = OrderCollected(order.id, order.code, payment.amount)
             work.emit("orders.OrderPaid", order.id, paid)
             _take(work, order, MOVES["confirm"], "paid")
         return Nothing()
@@ -334,5 +334,5 @@ class RecordPayment(Command):
             order.payment_status = status
             order.version += 1
             work.change(ORDERS, order)
-        failed = PaymentFailed(order.id, payment.id, failure)
+        failed = OrderPaymentFailed(order.id, payment.id, failure)
         work.emit("orders.PaymentFailed", order.id, failed)

@@ -8,9 +8,12 @@ from strongroom.apps.betting.settlement import MatchingDue, MatchMade, MatchSett
 from strongroom.apps.orders.customers import CustomerMoved
 from strongroom.apps.orders.orders import PaymentAsked, StockHeld
 from strongroom.apps.orders.products import ProductMoved, StockMoved
-from strongroom.apps.orders.steps import MoneyReturned, OrderMoved
-from strongroom.apps.orders.steps import OrderPaid as OrderCollected
-from strongroom.apps.orders.steps import PaymentFailed as OrderPaymentFailed
+from strongroom.apps.orders.steps import (
+    MoneyReturned,
+    OrderCollected,
+    OrderMoved,
+    OrderPaymentFailed,
+)
 from strongroom.apps.ticketing.door import TicketCheckedIn
 from strongroom.apps.ticketing.events import EventMoved, TicketTypeMoved
 from strongroom.apps.ticketing.orders import (
