@@ -13,6 +13,7 @@ import pytest
 from end_to_end._cli import cli, environment, scratch
 from strongroom.doors.cli.rush import Seats, bar
 from strongroom.doors.cli.sale import proof_lines
+from strongroom.doors.cli.shop import shop_lines
 
 FINE = 0
 
@@ -41,7 +42,7 @@ def test_the_demo_proves_itself_and_removes_its_instance(proof: Any, room: Path)
     assert proof["replayed"] == min(1_000, proof["acknowledged"])
     assert proof["draws"] > 0
     assert set(proof["trialBalance"].values()) == {0}
-    assert len(proof["trialBalance"]) == 3, "money, and the seats of two ticket types"
+    assert len(proof["trialBalance"]) == 8, "money, two ticket types, five products"
     assert set(proof["invariants"].values()) == {"holds"}
     assert not list(room.glob("strongroom-demo-*"))
 
@@ -57,6 +58,17 @@ def test_the_demo_sells_every_seat_once(proof: Any) -> None:
     assert told["bought"] + sum(told["refused"].values()) == BUYERS
     assert set(told["refused"]) <= {"sold_out"}
     assert told["reservationsPerSecond"] > 0 < told["reserveP99Ms"]
+
+
+def test_the_demo_sells_what_is_on_the_shelf_and_nothing_else(proof: Any) -> None:
+    told = proof["shop"]
+    assert told["fine"]
+    assert (told["buyers"], told["pieces"]) == (USERS, USERS * 10)
+    assert told["free"] + told["held"] + told["sold"] == told["pieces"]
+    assert told["held"] + told["sold"] == told["promised"] > told["pieces"] / 4
+    assert (told["missing"], told["codesTwice"], told["oversold"]) == (0, 0, 0)
+    assert told["revenue"] == told["totalOfOrders"] > 0
+    assert set(told["refused"]) <= {"out_of_stock"}
 
 
 def test_the_demo_lets_a_ticket_in_once(proof: Any) -> None:
@@ -133,3 +145,43 @@ def test_the_bar_of_seats_is_as_long_whatever_was_sold(seats: tuple[int, int, in
     shown = bar(Seats(free, held, sold), 100)
     assert sum(shown.count(mark) for mark in "█▒░") == 40
     assert ("█" in shown) == (sold > 0)
+
+
+SHOP = {
+    "buyers": 2,
+    "orders": 3,
+    "missing": 0,
+    "codesTwice": 0,
+    "unresolved": 0,
+    "pieces": 10,
+    "free": 4,
+    "held": 4,
+    "sold": 2,
+    "oversold": 0,
+    "promised": 6,
+    "ordersPerSecond": 100,
+    "orderP99Ms": 3.0,
+    "revenue": 70,
+    "totalOfOrders": 70,
+}
+
+
+def test_a_clean_shop_is_said_to_be_fine() -> None:
+    assert all(fine for fine, _ in shop_lines(SHOP))
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"unresolved": 1},
+        {"missing": 1},
+        {"codesTwice": 1},
+        {"free": 3},
+        {"promised": 7},
+        {"oversold": 1},
+        {"revenue": 71},
+    ],
+    ids=str,
+)
+def test_a_shop_that_went_wrong_is_not_said_to_be_fine(spoilt: dict[str, Any]) -> None:
+    assert not all(fine for fine, _ in shop_lines(SHOP | spoilt))

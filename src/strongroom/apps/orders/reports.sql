@@ -83,26 +83,11 @@ SELECT now() AS as_of, orders.day_of(now()) AS today;
 -- name: orders_by_period
 -- Rollups of clean days and the orders of all others: runs of live days are read as one range of
 -- ids, so that only their partitions are touched. Days before $4 are one period without a name.
-WITH span AS (
-    SELECT greatest($1::date, (
-            SELECT orders.day_of(created_at) - 2 FROM orders.orders ORDER BY id LIMIT 1
-        )) AS since,
-        least($2::date, (
-            SELECT orders.day_of(created_at) + 2 FROM orders.orders ORDER BY id DESC LIMIT 1
-        )) AS until
-),
-live AS MATERIALIZED (
-    SELECT span.since + n AS day FROM span, generate_series(0, span.until - span.since) AS n
-    EXCEPT
-    SELECT r.day FROM orders.rolled_days r
-    WHERE NOT EXISTS (SELECT FROM orders.restated s WHERE s.day = r.day)
+WITH live AS MATERIALIZED (
+    SELECT day FROM orders.live_days($1, $2) AS day
 ),
 runs AS MATERIALIZED (
-    SELECT orders.begin_of(min(run.day)) AS begin_at, orders.begin_of(max(run.day) + 1) AS end_at,
-        orders.first_id(orders.begin_of(min(run.day)) - interval '1 day') AS low,
-        orders.first_id(orders.begin_of(max(run.day)) + interval '2 days') AS high
-    FROM (SELECT day, day - row_number() OVER (ORDER BY day)::integer AS first FROM live) run
-    GROUP BY run.first
+    SELECT begin_at, end_at, low, high FROM orders.runs_of(ARRAY (SELECT day FROM live))
 ),
 figures AS (
     SELECT r.day, r.status, r.orders, r.pieces, r.amount FROM orders.order_days r
@@ -128,26 +113,11 @@ FROM figures GROUP BY 1, 2;
 
 -- name: products_by_revenue
 -- What sold best, of orders that stand; live days as in orders_by_period.
-WITH span AS (
-    SELECT greatest($1::date, (
-            SELECT orders.day_of(created_at) - 2 FROM orders.orders ORDER BY id LIMIT 1
-        )) AS since,
-        least($2::date, (
-            SELECT orders.day_of(created_at) + 2 FROM orders.orders ORDER BY id DESC LIMIT 1
-        )) AS until
-),
-live AS MATERIALIZED (
-    SELECT span.since + n AS day FROM span, generate_series(0, span.until - span.since) AS n
-    EXCEPT
-    SELECT r.day FROM orders.rolled_days r
-    WHERE NOT EXISTS (SELECT FROM orders.restated s WHERE s.day = r.day)
+WITH live AS MATERIALIZED (
+    SELECT day FROM orders.live_days($1, $2) AS day
 ),
 runs AS MATERIALIZED (
-    SELECT orders.begin_of(min(run.day)) AS begin_at, orders.begin_of(max(run.day) + 1) AS end_at,
-        orders.first_id(orders.begin_of(min(run.day)) - interval '1 day') AS low,
-        orders.first_id(orders.begin_of(max(run.day)) + interval '2 days') AS high
-    FROM (SELECT day, day - row_number() OVER (ORDER BY day)::integer AS first FROM live) run
-    GROUP BY run.first
+    SELECT begin_at, end_at, low, high FROM orders.runs_of(ARRAY (SELECT day FROM live))
 ),
 figures AS (
     SELECT r.product_id, sum(r.orders) AS orders, sum(r.pieces) AS pieces,
@@ -180,26 +150,11 @@ ORDER BY best.revenue DESC, best.pieces DESC, best.product_id;
 -- Who bought most, of orders that stand, and how many bought; live days as in orders_by_period.
 -- Who is new is told by the id, which is a time. Where the range is years, rollups are read along
 -- their customers, so that nothing is hashed or sorted.
-WITH span AS (
-    SELECT greatest($1::date, (
-            SELECT orders.day_of(created_at) - 2 FROM orders.orders ORDER BY id LIMIT 1
-        )) AS since,
-        least($2::date, (
-            SELECT orders.day_of(created_at) + 2 FROM orders.orders ORDER BY id DESC LIMIT 1
-        )) AS until
-),
-live AS MATERIALIZED (
-    SELECT span.since + n AS day FROM span, generate_series(0, span.until - span.since) AS n
-    EXCEPT
-    SELECT r.day FROM orders.rolled_days r
-    WHERE NOT EXISTS (SELECT FROM orders.restated s WHERE s.day = r.day)
+WITH live AS MATERIALIZED (
+    SELECT day FROM orders.live_days($1, $2) AS day
 ),
 runs AS MATERIALIZED (
-    SELECT orders.begin_of(min(run.day)) AS begin_at, orders.begin_of(max(run.day) + 1) AS end_at,
-        orders.first_id(orders.begin_of(min(run.day)) - interval '1 day') AS low,
-        orders.first_id(orders.begin_of(max(run.day)) + interval '2 days') AS high
-    FROM (SELECT day, day - row_number() OVER (ORDER BY day)::integer AS first FROM live) run
-    GROUP BY run.first
+    SELECT begin_at, end_at, low, high FROM orders.runs_of(ARRAY (SELECT day FROM live))
 ),
 summed AS (
     SELECT along.customer_id, orders.total(along.orders) AS orders,

@@ -218,6 +218,37 @@ CREATE TABLE orders.restated (
 );
 COMMENT ON TABLE orders.rolled_days IS 'Days whose rollups are there; all others are live.';
 
+-- Days of a range that have to be read from their orders, within those of the first and last one.
+CREATE FUNCTION orders.live_days(since date, until date) RETURNS SETOF date
+LANGUAGE sql STABLE AS $$
+    SELECT greatest(since, near.first) + n
+    FROM (
+        SELECT (
+                SELECT orders.day_of(created_at) - 2 FROM orders.orders ORDER BY id LIMIT 1
+            ) AS first, (
+                SELECT orders.day_of(created_at) + 2 FROM orders.orders ORDER BY id DESC LIMIT 1
+            ) AS last
+    ) near
+    CROSS JOIN generate_series(0, least(until, near.last) - greatest(since, near.first)) AS n
+    EXCEPT
+    SELECT r.day FROM orders.rolled_days r
+    WHERE NOT EXISTS (SELECT FROM orders.restated s WHERE s.day = r.day)
+$$;
+
+-- Days in a row are one range of times and, with a day's slack for two clocks, of ids.
+CREATE FUNCTION orders.runs_of(days date[])
+RETURNS TABLE (begin_at timestamptz, end_at timestamptz, low uuid, high uuid)
+LANGUAGE sql STABLE AS $$
+    SELECT orders.begin_of(min(run.day)), orders.begin_of(max(run.day) + 1),
+        orders.first_id(orders.begin_of(min(run.day)) - interval '1 day'),
+        orders.first_id(orders.begin_of(max(run.day)) + interval '2 days')
+    FROM (
+        SELECT day, day - row_number() OVER (ORDER BY day)::integer AS first
+        FROM unnest(days) AS day
+    ) run
+    GROUP BY run.first
+$$;
+
 DO $$
 DECLARE guarded text;
 BEGIN
