@@ -190,7 +190,7 @@ async def dated(owner: Database, key: AccountKey, moments: list[datetime]) -> No
 async def test_the_past_is_found_among_entries_whose_dates_are_only_nearly_in_order(
     house: Strongroom, owner: Database
 ) -> None:
-    """Against the definition: the balance after the last entry, by seq, made until then."""
+    """Against the definition: the sum of what was moved until then."""
     rnd = random.Random(11)
     for size, apart_s, late_s in ((0, 1, 0), (1, 1, 0), (2, 9, 9), (90, 1, 119), (300, 20, 60)):
         began, moments = NOW - timedelta(days=1), []
@@ -205,7 +205,7 @@ async def test_the_past_is_found_among_entries_whose_dates_are_only_nearly_in_or
             for _ in range(60)
         ]
         for at in asked:
-            plain = max((n for n, made in enumerate(moments, 1) if made <= at), default=0)
+            plain = sum(made <= at for made in moments)
             assert await house.statements.balance_at(key, at) == plain, (size, at)
 
 
@@ -327,7 +327,6 @@ async def test_every_read_is_for_those_whom_it_is_for(desks: Desks, house: Stron
         (f"/api/orders/{mine.code.lower()}", 401, 200, 200),
         (f"/api/orders/{other.code}", 401, 404, 200),
         (f"/api/orders/{other.order_id}", 401, 404, 200),
-        ("/api/orders?format=csv", 401, 403, None),
         ("/api/customers", 401, 403, 200),
         (f"/api/customers/{customer}", 401, 403, 200),
         (f"/api/customers/{customer}/orders", 401, 403, 200),
@@ -353,7 +352,6 @@ async def test_every_read_is_for_those_whom_it_is_for(desks: Desks, house: Stron
         ("/api/orders?cursor=AAAA", "cursor"),
         ("/api/orders?limit=0", "limit"),
         ("/api/orders?q=%00", "q"),
-        ("/api/orders?format=pdf", "format"),
         ("/api/products?active=maybe", "active"),
         ("/api/products?cursor=x", "cursor"),
         ("/api/products/{id}/stock?at=2026-01-01", "at"),

@@ -39,9 +39,16 @@ async def roll_once(
             return 0
         await db.execute(sql.forget_unrolled)
     days = [row[0] for row in await database.fetch(sql.stale_days, limit, rest_s)]
+    failures = []
     for done, day in enumerate(days):
-        if not await roll_day(database, day):
-            return done
+        try:
+            if not await roll_day(database, day):
+                return done
+        except Exception as error:
+            # One day that cannot be summed up does not keep the others waiting.
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("days that could not be summed up", failures)
     return len(days)
 
 

@@ -145,7 +145,9 @@ def _collect(work: Work, order: Order) -> None:
     """The courier has the cash: it owes us as much, and we have earned it."""
     order.payment_id, order.payment_status = order.id, "SUCCESS"
     _cash(work, order, "PAYMENT", "PAYMENT", clearing(COD), revenue())
-    work.emit("orders.OrderPaid", order.id, OrderCollected(order.id, order.code, order.total_amount))
+    work.emit(
+        "orders.OrderPaid", order.id, OrderCollected(order.id, order.code, order.total_amount)
+    )
 
 
 def _settle(work: Work, order: Order, after: OrderStatus) -> None:

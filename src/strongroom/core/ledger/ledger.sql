@@ -50,7 +50,7 @@ WHERE account_id = (
 ORDER BY seq LIMIT $5;
 
 -- name: balance_at
--- The balance at a past time is that after the last entry until then.
+-- The balance at a past time is what the entries until then come to.
 SELECT ledger.balance_at(id, $4) FROM ledger.accounts
 WHERE owner_id = $1 AND purpose = $2 AND unit = $3;
 

@@ -8,9 +8,10 @@ from typing import Annotated
 from msgspec import Meta
 
 PRINTABLE = (
-    r"^(?![=+@])[^<>\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*(?!\n)$"
+    r"^(?!\s*$)(?![=+@])[^<>\x00-\x1f"
+    r"\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*(?!\n)$"
 )
-"""No control characters, no overrides of the reading direction, no tags, and no beginning that a
+"""Not only spaces, no control characters, no overrides of the reading direction, no tags, and no beginning that a
 spreadsheet takes for a formula: it stays harmless wherever it is shown later."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]

@@ -17,9 +17,8 @@ from strongroom.apps.orders.seen import (
     Stock,
     StockEntries,
 )
-from strongroom.doors.http.orders_reports import format_of, orders_file
 from strongroom.doors.http.questions import is_operator, moment, owner, span, words
-from strongroom.doors.http.routing import Call, OperatorOnly, Raw, Route, Routes
+from strongroom.doors.http.routing import Call, OperatorOnly, Route, Routes
 from strongroom.errors import NotFound, invalid
 
 T = TypeVar("T", bound=str)
@@ -84,7 +83,7 @@ async def stock_entries(call: Call) -> StockEntries:
 # Orders -----------------------------------------------------------------------------------------
 
 
-async def orders(call: Call) -> Orders | Raw:
+async def orders(call: Call) -> Orders:
     since, until = span(call)
     asked = Asked(
         user_id=owner(call),
@@ -93,11 +92,6 @@ async def orders(call: Call) -> Orders | Raw:
         since=since,
         until=until,
     )
-    form = format_of(call)
-    if form != "json":
-        if not is_operator(call):
-            raise OperatorOnly()
-        return await orders_file(call, asked, form)
     return await call.house.orders.orders(asked, call.query.get("cursor"), _limit(call))
 
 
@@ -187,12 +181,12 @@ ORDERS_READS: Routes = [
         "user",
         200,
         "One's own orders, newest first; operators see all. `q` finds the whole code, or fragments "
-        "of code, phone and name; `from` and `to` are times or Vietnamese days. "
-        "`format=csv` or `xlsx` gives operators all of them as a file.",
+        "of code, phone and name; `from` and `to` are times or Vietnamese days. All of them as a "
+        "file: /api/reports/orders.",
         None,
         Orders,
         read=orders,
-        query=("status", "q", "from", "to", "format", *PAGED),
+        query=("status", "q", "from", "to", *PAGED),
     ),
     Route(
         "GET",

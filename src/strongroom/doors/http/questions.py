@@ -63,8 +63,8 @@ def span(call: Call) -> tuple[datetime | None, datetime | None]:
     """`from` and `to`: times, of which the end is left out, or Vietnamese days, all of them
     meant as a whole."""
     since, until = _bound(call, "from", 0), _bound(call, "to", 1)
-    if since is not None and until is not None and since > until:
-        raise invalid("to", "lies before from")
+    if since is not None and until is not None and since >= until:
+        raise invalid("to", "does not lie behind from")
     return since, until
 
 

@@ -7,8 +7,9 @@ The same table makes the OpenAPI document.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Literal, NamedTuple
@@ -55,6 +56,10 @@ NOBODY = "anyone"
 """The principal of a command that is asked without a token."""
 
 
+STALLED_S = 30.0
+"""Who reads nothing for so long gives up the place of a file to others."""
+
+
 class OperatorOnly(Forbidden):
     """This needs the operator role."""
 
@@ -84,8 +89,16 @@ async def answer(
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if not isinstance(body, bytes):
-        async for portion in body:
-            await send({"type": "http.response.body", "body": portion, "more_body": True})
+        try:
+            async for portion in body:
+                async with asyncio.timeout(STALLED_S):
+                    await send({"type": "http.response.body", "body": portion, "more_body": True})
+        except TimeoutError:
+            log.info("the caller stopped reading")
+            return
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
         body = b""
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -97,23 +97,18 @@ FROM ledger.statement WHERE purpose = 'wallet';
 
 -- The balance after the last entry, by seq, that was made until a moment; 0 before the first.
 --
--- A transfer is dated when its transaction began, its entries are numbered when that held the
--- account: along seq the dates only nearly rise. No transaction waits longer than two minutes
--- between the two (the server ends each of two pauses and two statements after 30 s), so behind an
--- entry that is dated later than that after the moment none is dated until it. Halving finds such a
--- place; from there it is walked back.
-CREATE FUNCTION ledger.balance_at(account bigint, moment timestamptz) RETURNS bigint
+-- The last entry that is dated until `bound`, where dates only nearly rise: the one behind it is
+-- dated later. Found by halving.
+CREATE FUNCTION ledger.seq_near(account bigint, bound timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
 DECLARE
-    beyond constant timestamptz := moment + interval '2 minutes';
     low bigint := 0;
     high bigint := (SELECT max(e.seq) + 1 FROM ledger.entries e WHERE e.account_id = account);
     middle bigint;
-    found bigint;
 BEGIN
     WHILE high - low > 1 LOOP
         middle := (low + high) / 2;
-        IF (SELECT t.created_at > beyond
+        IF (SELECT t.created_at > bound
             FROM ledger.entries e JOIN ledger.transfers t ON t.id = e.transfer_id
             WHERE e.account_id = account AND e.seq = middle) THEN
             high := middle;
@@ -121,11 +116,31 @@ BEGIN
             low := middle;
         END IF;
     END LOOP;
-    SELECT e.balance_after INTO found
-    FROM ledger.entries e JOIN ledger.transfers t ON t.id = e.transfer_id
-    WHERE e.account_id = account AND e.seq < high AND t.created_at <= moment
-    ORDER BY e.seq DESC LIMIT 1;
-    RETURN coalesce(found, 0);
+    RETURN low;
+END
+$$;
+
+-- What the entries dated until a moment come to. A transfer is dated when its transaction began,
+-- its entries are numbered when that held the account: along seq the dates only nearly rise. The
+-- date is one for all accounts of a transfer, so that together they are as they were; taken by seq
+-- they would not be. No transaction waits longer than two minutes between the two (the server ends
+-- each of two pauses and two statements after 30 s): all until an entry that is dated that much
+-- before the moment counts, and nothing behind one that is dated that much after it.
+CREATE FUNCTION ledger.balance_at(account bigint, moment timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    settled bigint := ledger.seq_near(account, moment - interval '2 minutes');
+    beyond bigint := ledger.seq_near(account, moment + interval '2 minutes');
+BEGIN
+    RETURN coalesce((
+        SELECT e.balance_after FROM ledger.entries e
+        WHERE e.account_id = account AND e.seq = settled
+    ), 0) + coalesce((
+        SELECT sum(e.amount)
+        FROM ledger.entries e JOIN ledger.transfers t ON t.id = e.transfer_id
+        WHERE e.account_id = account AND e.seq > settled AND e.seq <= beyond
+            AND t.created_at <= moment
+    ), 0);
 END
 $$;
 
