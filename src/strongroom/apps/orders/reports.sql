@@ -77,8 +77,10 @@ ON CONFLICT (day) DO UPDATE SET rolled_at = now();
 SELECT orders.make_partitions(now()::date, (now() + interval '1 year')::date);
 
 -- name: as_of
--- Of which moment a snapshot is; the database's clock says also which day it is in Vietnam.
-SELECT now() AS as_of, orders.day_of(now()) AS today;
+-- Of which moment a snapshot is; the database's clock says also which day it is in Vietnam. A
+-- report takes one core, and leaves the others to those who buy.
+SELECT now() AS as_of, orders.day_of(now()) AS today,
+    set_config('max_parallel_workers_per_gather', '0', true);
 
 -- name: orders_by_period
 -- Rollups of clean days and the orders of all others: runs of live days are read as one range of

@@ -77,7 +77,7 @@ class Worker:
 
     async def run(self) -> None:
         """Works until `stop()`; then ends after the batches under way."""
-        listener = await self._db.listen([NOTIFY_CHANNEL], lambda *_: self.wake())
+        listener = await self._db.listen([NOTIFY_CHANNEL], self._heard)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for queue in self._subscribers:
@@ -104,6 +104,14 @@ class Worker:
     def wake(self) -> None:
         for event in self._wake.values():
             event.set()
+
+    def _heard(self, _: str, type: str) -> None:
+        """Events of a type were published: wakes the queues that hear it. All of them where the
+        type is not said, as after a break, and those that hear by a wildcard."""
+        for queue, subscriber in self._subscribers.items():
+            wild = any("*" in pattern or "#" in pattern for pattern in subscriber.patterns)
+            if not type or wild or type in subscriber.patterns:
+                self._wake[queue].set()
 
     async def _forever(self, queue: str) -> None:
         event = self._wake[queue]

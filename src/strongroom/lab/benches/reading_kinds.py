@@ -49,6 +49,11 @@ class Kind:
     asks: Asks
     paths: Callable[[Sample], list[str]]
 
+    @property
+    def in_load(self) -> bool:
+        """Reports over years take a core for a second: they are asked alone."""
+        return self.promised_ms != REPORT_MS
+
 
 def _asked(path: str, **query: object) -> str:
     return f"{path}?{urlencode({name.rstrip('_'): value for name, value in query.items()})}"
