@@ -107,10 +107,11 @@ class Worker:
 
     def _heard(self, _: str, type: str) -> None:
         """Events of a type were published: wakes the queues that hear it. All of them where the
-        type is not said, as after a break, and those that hear by a wildcard."""
+        type is not said, as after a break, and those that do not say what they hear."""
         for queue, subscriber in self._subscribers.items():
-            wild = any("*" in pattern or "#" in pattern for pattern in subscriber.patterns)
-            if not type or wild or type in subscriber.patterns:
+            said = subscriber.patterns
+            known = bool(said) and not any("*" in pattern for pattern in said)
+            if not (type and known) or type in said:
                 self._wake[queue].set()
 
     async def _forever(self, queue: str) -> None:
