@@ -24,7 +24,7 @@ from strongroom.apps.orders.orders import PayOrder, PlaceOrder
 from strongroom.apps.orders.products import MoveStock
 from strongroom.apps.orders.rollups import roll_day
 from strongroom.apps.orders.rows import Method, OrderStatus
-from strongroom.apps.orders.steps import MOVES, RecordPayment, TakeStep
+from strongroom.apps.orders.steps import MOVES, RecordPayment, Step, TakeStep
 from strongroom.apps.ticketing.reservations import ReleaseReservation
 from strongroom.core.audit import Reconciler
 from strongroom.core.commands import Command
@@ -310,6 +310,11 @@ async def test_no_alarm_while_orders_are_placed_changed_lapse_and_are_rolled_up(
             await code_of(house.run(MoveStock(chance.choice(products), "adjust", 3, "found")))
             await _roll(other.database)
 
+    # What chance may leave out.
+    steps: tuple[tuple[Step, ...], ...] = (("cancel",), ("confirm", "ship", "deliver", "return"))
+    for path in steps:
+        placed = await place(house, (await new_product(house, 1), 1))
+        await take(house, placed.order_id, *path)
     begun = [asyncio.ensure_future(customer(pair[n % 2])) for n in range(6)]
     begun.append(asyncio.ensure_future(worker()))
     reports = 0
