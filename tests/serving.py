@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
 import psycopg
@@ -155,3 +155,29 @@ class Clones:
             self.give_back(self._next.result())
         self._thread.shutdown()
         self._db.close()
+
+
+@contextlib.contextmanager
+def lived(
+    server: Server,
+    clones: Clones,
+    place: Path,
+    live: Callable[[str, Path], Coroutine[Any, Any, None]],
+) -> Iterator[str]:
+    """A database in which something has happened, only to be copied: its name. `live` makes it
+    happen, given the DSN and a folder."""
+    name = clones.take()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(live(server.at(name), place))).result()
+    yield name
+    clones.give_back(name)
+
+
+@contextlib.contextmanager
+def copied(server: Server, name: str) -> Iterator[str]:
+    """The DSN of a copy, to be spoiled."""
+    copy = f"copy_{uuid4().hex[:12]}"
+    with psycopg.connect(server.url, autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {copy} TEMPLATE {name} STRATEGY WAL_LOG")
+        yield server.at(copy)
+        db.execute(f"DROP DATABASE {copy} WITH (FORCE)")

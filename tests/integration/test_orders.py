@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -25,8 +24,8 @@ from storefront import (
     tell,
     time_out,
 )
-from strongroom.apps.orders.customers import CreateCustomer, EditCustomer
-from strongroom.apps.orders.orders import PayOrder, PlaceOrder, Recipient
+from strongroom.apps.orders.customers import EditCustomer
+from strongroom.apps.orders.orders import PayOrder, PlaceOrder
 from strongroom.apps.orders.products import MOST_PIECES, CreateProduct, EditProduct, MoveStock
 from strongroom.apps.orders.steps import MOVES, Step, TakeStep
 from strongroom.core.commands import Command
@@ -494,67 +493,6 @@ async def test_who_asks_for_a_product_or_customer_that_is_not_there_leaves_no_tr
 # Customers -----------------------------------------------------------------------------------------
 
 
-async def test_a_phone_number_is_one_customer_and_orders_keep_what_they_said(
-    house: Strongroom, owner: Database
-) -> None:
-    shirt, phone = await new_product(house), "+84912000001"
-    ann = Recipient(phone, "Ann", "ann@example.com", "1 Hàng Bài")
-    first = await place(house, (shirt, 1), customer=ann, note="ring twice")
-    second = await place(house, (shirt, 1), customer=Recipient(phone, "Anna", None, "2 Hàng Bài"))
-    third = await place(house, (shirt, 1), customer=ann, address="3 Hàng Bài")
-    [customer] = await owner.fetch("SELECT id, name, email, address FROM orders.customers")
-    assert tuple(customer)[1:] == ("Ann", "ann@example.com", "1 Hàng Bài")
-    await house.run(EditCustomer(customer["id"], name="Bà Ann", email=None))
-    said = [await take(house, one.order_id, "confirm") for one in (first, second, third)]
-    assert [(one.customer.name, one.customer.address) for one in said] == [
-        ("Ann", "1 Hàng Bài"),
-        ("Anna", "2 Hàng Bài"),
-        ("Ann", "3 Hàng Bài"),
-    ]
-    assert {(one.customer.customer_id, one.customer.phone) for one in said} == {
-        (customer["id"], phone)
-    }
-    assert said[0].note == "ring twice"
-    by_id = await place(house, (shirt, 1), customer=customer["id"], anyone=True)
-    seen = await take(house, by_id.order_id, "confirm")
-    assert (seen.customer.name, seen.customer.address) == ("Bà Ann", "1 Hàng Bài")
-
-
-async def test_who_has_not_ordered_for_a_customer_cannot_name_them_by_id(
-    house: Strongroom, owner: Database
-) -> None:
-    shirt, ann, bob = await new_product(house), uuid7(), uuid7()
-    await place(house, (shirt, 1), user=ann)
-    made = await house.run(CreateCustomer("+84912000002", "Chị Hai"))
-    mine = await owner.fetchval("SELECT customer_id FROM orders.orders")
-    await place(house, (shirt, 1), user=ann, customer=mine)
-    before = await everything(owner)
-    theirs = [(bob, mine), (ann, made.customer_id)]
-    for user, customer in theirs:
-        assert await code_of(place(house, (shirt, 1), user=user, customer=customer)) == "not_found"
-    assert await everything(owner) == before
-    # In one group, too, where somebody else may.
-    commands = [
-        PlaceOrder(user, mine, ((shirt, 1),), 60, anyone=anyone)
-        for user, anyone in [(bob, False), (bob, True), (ann, False), (uuid7(), False)]
-    ]
-    codes = [code for code, _ in await group(house, *commands)]
-    assert codes == ["not_found", None, None, "not_found"]
-
-
-async def test_customers_are_added_and_edited(house: Strongroom, owner: Database) -> None:
-    phones = ["+84912000003", "+84912000003", "+84912000004"]
-    answers = await group(house, *(CreateCustomer(phone, "Hai") for phone in phones))
-    assert [code for code, _ in answers] == [None, "phone_taken", None]
-    before = await everything(owner)
-    assert await code_of(house.run(CreateCustomer(phones[0], "Ba"))) == "phone_taken"
-    assert await everything(owner) == before
-    id: UUID = answers[0][1].customer_id
-    await house.run(EditCustomer(id, name="Ba", address="4 Hàng Gai"))
-    seen = await house.run(EditCustomer(id, address=None, email="ba@example.com"))
-    assert (seen.name, seen.address, seen.email) == ("Ba", None, "ba@example.com")
-
-
 # Keys ----------------------------------------------------------------------------------------------
 
 
@@ -590,21 +528,3 @@ async def test_the_same_key_places_and_steps_once_and_another_body_is_refused(
     still = await outcome_of(house, ticket(big, "big"))
     assert (no.refused, still.refused, still.body) == ("out_of_stock", "out_of_stock", no.body)
     await assert_clean(house)
-
-
-async def test_a_phone_number_does_not_lead_to_what_others_have_said_of_it(
-    house: Strongroom,
-) -> None:
-    shirt, nosy = await new_product(house), uuid7()
-    hers = Recipient("+84911222333", "Nguyễn Thị Lan", address="12 Hàng Gai, Hà Nội")
-    await place(house, (shirt, 1), customer=hers)
-    first = await place(house, (shirt, 1), user=nosy, customer=Recipient(hers.phone, "x"))
-    known = (await take(house, first.order_id, "cancel")).customer.customer_id
-
-    again = await place(house, (shirt, 1), user=nosy, customer=known)
-
-    seen = (await take(house, again.order_id, "cancel", user_id=nosy)).customer
-    assert (seen.name, seen.address) == ("x", None)
-    by_staff = await place(house, (shirt, 1), customer=known, anyone=True)
-    seen = (await take(house, by_staff.order_id, "cancel")).customer
-    assert (seen.name, seen.address) == (hers.name, hers.address)

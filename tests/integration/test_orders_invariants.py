@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import get_args
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -17,7 +16,7 @@ import pytest
 import boxoffice
 from orders_corruptions import ORDER, ROLLUPS, SPOILED, TOOLS
 from playing import Houses, assert_clean, code_of
-from serving import Clones, Server
+from serving import Clones, Server, copied, lived
 from storefront import buyer, new_product, payment_of, place, take, tell, time_out
 from strongroom.apps.orders import INVARIANTS, commands_due
 from strongroom.apps.orders.orders import PayOrder, PlaceOrder
@@ -121,22 +120,15 @@ def history(
     server: Server, clones: Clones, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A database in which all that has happened; only to be copied."""
-    name = clones.take()
-    with ThreadPoolExecutor(1) as thread:
-        place = tmp_path_factory.mktemp("history")
-        thread.submit(lambda: asyncio.run(_live(server.at(name), place))).result()
-    yield name
-    clones.give_back(name)
+    with lived(server, clones, tmp_path_factory.mktemp("history"), _live) as name:
+        yield name
 
 
 @pytest.fixture
 def copy(server: Server, history: str) -> Iterator[str]:
     """The history again, to be spoiled."""
-    name = f"copy_{uuid4().hex[:12]}"
-    with psycopg.connect(server.url, autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE {history} STRATEGY WAL_LOG")
-        yield server.at(name)
-        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(server, history) as dsn:
+        yield dsn
 
 
 def spoil(dsn: str, statements: str) -> None:

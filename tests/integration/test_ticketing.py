@@ -15,12 +15,10 @@ from boxoffice import (
     Show,
     bought,
     complete,
-    earned,
     free,
     new_event,
     order_now,
     ordered,
-    payment_of,
     reserve,
     seats_of,
     swept,
@@ -578,27 +576,4 @@ async def test_what_is_dead_or_sold_cannot_be_released(house: Strongroom, owner:
     release = ReleaseReservation(held.user, held.reservation)
     assert await code_of(house.run(release)) == "reservation_expired"
     assert await seats_of(house, show.types) == [(4, 0, 1)]
-    await assert_clean(house)
-
-
-async def test_a_whole_booking_goes_through_by_itself(house: Strongroom, owner: Database) -> None:
-    show = await new_event(house, 10, 5)
-    user = uuid7()
-    held = await reserve(house, user, (show.types[0], 2), (show.types[1], 1))
-    order = await complete(house, user, held.reservation_id, owner_name="Nguyễn Văn A")
-    assert (order.status, order.payment.status) == ("PENDING", "PENDING")
-    assert order.payment.redirect_url == f"/pay/{await payment_of(house, order.order_id)}"
-    await drained(house)
-    assert await order_now(house, order.order_id) == ("PAID", None)
-    assert await earned(house, show.id) == 3 * PRICE
-    codes = await tickets_of(house, order.order_id)
-    assert len(codes) == 3
-    assert (await house.run(CheckIn(next(iter(codes)), "A"))).owner_name == "Nguyễn Văn A"
-    await assert_clean(house)
-    await house.run(CancelEvent(show.id))
-    await drained(house)
-    assert await free(house, show.types) == [10, 5]
-    assert await earned(house, show.id) == 0
-    refunds = await owner.fetch("SELECT status::text, amount FROM payments.refunds")
-    assert [tuple(row) for row in refunds] == [("DONE", 3 * PRICE)]
     await assert_clean(house)

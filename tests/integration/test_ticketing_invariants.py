@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -28,7 +26,7 @@ from boxoffice import (
     worked,
 )
 from playing import code_of
-from serving import Clones, Server
+from serving import Clones, Server, copied, lived
 from strongroom.apps.ticketing import INVARIANTS
 from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.events import AddTicketType, CancelEvent, PublishEvent
@@ -125,22 +123,15 @@ def history(
     server: Server, clones: Clones, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A database in which all that has happened; only to be copied."""
-    name = clones.take()
-    with ThreadPoolExecutor(1) as thread:
-        place = tmp_path_factory.mktemp("history")
-        thread.submit(lambda: asyncio.run(_live(server.at(name), place))).result()
-    yield name
-    clones.give_back(name)
+    with lived(server, clones, tmp_path_factory.mktemp("history"), _live) as name:
+        yield name
 
 
 @pytest.fixture
 def copy(server: Server, history: str) -> Iterator[str]:
     """The history again, to be spoiled."""
-    name = f"copy_{uuid4().hex[:12]}"
-    with psycopg.connect(server.url, autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE {history} STRATEGY WAL_LOG")
-        yield server.at(name)
-        db.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(server, history) as dsn:
+        yield dsn
 
 
 def spoil(dsn: str, statements: str) -> None:

@@ -32,7 +32,8 @@ from boxoffice import (
     time_out,
     worked,
 )
-from playing import Houses, assert_clean, code_of, codes_of, outcome_of, ticket
+from playing import Houses, assert_clean, code_of, codes_of, drained, outcome_of, ticket
+from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.events import CancelEvent, EditTicketType, EndEvent
 from strongroom.apps.ticketing.flow import forget_reservations
 from strongroom.apps.ticketing.orders import CompleteBooking
@@ -433,4 +434,27 @@ async def test_money_for_a_reservation_that_was_forgotten_goes_back(
     await tell(house, one)
     assert await payment_now(house, one.payment) == ("SUCCESS", PRICE, PRICE)
     assert await seats_of(house, show.types) == [(2, 0, 0)]
+    await assert_clean(house)
+
+
+async def test_a_whole_booking_goes_through_by_itself(house: Strongroom, owner: Database) -> None:
+    show = await new_event(house, 10, 5)
+    user = uuid7()
+    held = await reserve(house, user, (show.types[0], 2), (show.types[1], 1))
+    order = await complete(house, user, held.reservation_id, owner_name="Nguyễn Văn A")
+    assert (order.status, order.payment.status) == ("PENDING", "PENDING")
+    assert order.payment.redirect_url == f"/pay/{await payment_of(house, order.order_id)}"
+    await drained(house)
+    assert await order_now(house, order.order_id) == ("PAID", None)
+    assert await earned(house, show.id) == 3 * PRICE
+    codes = await tickets_of(house, order.order_id)
+    assert len(codes) == 3
+    assert (await house.run(CheckIn(next(iter(codes)), "A"))).owner_name == "Nguyễn Văn A"
+    await assert_clean(house)
+    await house.run(CancelEvent(show.id))
+    await drained(house)
+    assert await seats_of(house, show.types) == [(10, 0, 0), (5, 0, 0)]
+    assert await earned(house, show.id) == 0
+    refunds = await owner.fetch("SELECT status::text, amount FROM payments.refunds")
+    assert [tuple(row) for row in refunds] == [("DONE", 3 * PRICE)]
     await assert_clean(house)

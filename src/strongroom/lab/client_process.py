@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+from typing import TypeVar
 
 import msgspec
 import uvloop
@@ -20,6 +21,8 @@ import uvloop
 from strongroom.errors import Busy, Invalid, NotFound, StrongroomError
 from strongroom.lab.client import LoadResult, run
 from strongroom.lab.scenarios import Job, JobUnfit, requests_of
+
+T = TypeVar("T")
 
 EXIT_CODES = ((NotFound, 2), (Invalid, 2), (Busy, 3))
 
@@ -47,16 +50,21 @@ async def _carry_out(job: Job) -> LoadResult:
 
 async def drive(job: Job) -> LoadResult:
     """Runs the job in a new process and waits for it; ends that process when cancelled."""
+    return await in_process("strongroom.lab.client_process", job, LoadResult)
+
+
+async def in_process(module: str, asked: msgspec.Struct, told: type[T]) -> T:
+    """What a module of the lab, run in a process of its own, answers; LoadFailed says why not."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "strongroom.lab.client_process",
+        module,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await process.communicate(msgspec.json.encode(job))
+        out, err = await process.communicate(msgspec.json.encode(asked))
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -64,7 +72,7 @@ async def drive(job: Job) -> LoadResult:
         raise
     if process.returncode != 0:
         raise LoadFailed(f"Exit code {process.returncode}: {err.decode().strip()[-2000:]}")
-    return msgspec.json.decode(out, type=LoadResult)
+    return msgspec.json.decode(out, type=told)
 
 
 def main() -> int:

@@ -13,7 +13,6 @@ some milliseconds it is the client that was measured.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import heapq
 import sys
@@ -28,7 +27,7 @@ from hdrh.histogram import HdrHistogram
 
 from strongroom.errors import StrongroomError
 from strongroom.lab.client import CONNECT_S, RECONNECT_PAUSE_S, ServerUnreachable, UnreadableAnswer
-from strongroom.lab.client_process import LoadFailed
+from strongroom.lab.client_process import in_process
 from strongroom.lab.figures import DIGITS, HOUR_US, US_PER_MS, US_PER_S
 from strongroom.lab.scenarios import Job, requests_of
 
@@ -329,24 +328,7 @@ async def carry_out(plan: Plan) -> OpenResult:
 
 async def drive(plan: Plan) -> OpenResult:
     """Runs the plan in a new process and waits for it; ends that process when cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "strongroom.lab.open_loop",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await process.communicate(msgspec.json.encode(plan))
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise LoadFailed(f"Exit code {process.returncode}: {err.decode().strip()[-2000:]}")
-    return msgspec.json.decode(out, type=OpenResult)
+    return await in_process("strongroom.lab.open_loop", plan, OpenResult)
 
 
 def main() -> int:

@@ -221,26 +221,15 @@ FROM (
 -- server writes the text, so that the process that sends it has time for others. A text that a
 -- spreadsheet would compute gets an apostrophe.
 WITH looked_at AS MATERIALIZED (
-    SELECT o.id, o.code, o.created_at, o.status, o.customer_name, o.phone, o.address,
-        o.total_amount, o.payment_method, o.payment_status, o.search, o.user_id, o.customer_id
-    FROM orders.orders o WHERE o.id < $1 AND o.id >= $2 ORDER BY o.id DESC LIMIT $3
-),
-sold AS MATERIALIZED (
-    SELECT l.order_id, sum(l.quantity) AS pieces,
-        string_agg(l.quantity || ' × ' || p.sku, '; ' ORDER BY p.sku) AS items
-    FROM orders.lines l JOIN orders.products p ON p.id = l.product_id
-    WHERE l.order_id >= (SELECT id FROM looked_at ORDER BY id LIMIT 1)
-        AND l.order_id <= (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1)
-    GROUP BY l.order_id
+    SELECT * FROM orders.portion($1, $2, $3)
 ),
 fitting AS (
     SELECT o.id, o.code || ','
             || to_char(o.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z",')
-            || o.status || ',' || texts.said || ',' || coalesce(sold.pieces, 0)
+            || o.status || ',' || texts.said || ',' || o.pieces
             || ',' || o.total_amount || ',' || o.payment_method
             || ',' || o.payment_status || ',' || o.id || E'\r\n' AS line
     FROM looked_at o
-    LEFT JOIN sold ON sold.order_id = o.id
     CROSS JOIN LATERAL (
         SELECT string_agg(
             '"' || replace(regexp_replace(
@@ -249,7 +238,7 @@ fitting AS (
                 || '[-=+@|\uff1d\uff0b\uff0d\uff20]|[\t\r\n])',
                 '''\1'
             ), '"', '""') || '"', ',' ORDER BY place) AS said
-        FROM unnest(ARRAY[o.customer_name, o.phone, o.address, sold.items])
+        FROM unnest(ARRAY[o.customer_name, o.phone, o.address, o.items])
             WITH ORDINALITY AS cells (cell, place)
     ) texts
     WHERE o.status = coalesce($4::text::orders.status, o.status)
@@ -265,28 +254,17 @@ FROM fitting;
 -- they begin with; what XML cannot hold is left out, and what reads as an escape is escaped. Times
 -- are days since 1899-12-30 by the clocks of Vietnam, in the style $10.
 WITH looked_at AS MATERIALIZED (
-    SELECT o.id, o.code, o.created_at, o.status, o.customer_name, o.phone, o.address,
-        o.total_amount, o.payment_method, o.payment_status, o.search, o.user_id, o.customer_id
-    FROM orders.orders o WHERE o.id < $1 AND o.id >= $2 ORDER BY o.id DESC LIMIT $3
-),
-sold AS MATERIALIZED (
-    SELECT l.order_id, sum(l.quantity) AS pieces,
-        string_agg(l.quantity || ' × ' || p.sku, '; ' ORDER BY p.sku) AS items
-    FROM orders.lines l JOIN orders.products p ON p.id = l.product_id
-    WHERE l.order_id >= (SELECT id FROM looked_at ORDER BY id LIMIT 1)
-        AND l.order_id <= (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1)
-    GROUP BY l.order_id
+    SELECT * FROM orders.portion($1, $2, $3)
 ),
 fitting AS (
     SELECT o.id, '<row><c t="inlineStr"><is><t>' || o.code || '</t></is></c><c s="' || $10::text
             || '"><v>' || round(extract(epoch FROM o.created_at) / 86400 + 25569 + 7.0 / 24, 9)
             || '</v></c><c t="inlineStr"><is><t>' || o.status || '</t></is></c>' || texts.said
-            || '<c><v>' || coalesce(sold.pieces, 0) || '</v></c><c><v>' || o.total_amount
+            || '<c><v>' || o.pieces || '</v></c><c><v>' || o.total_amount
             || '</v></c><c t="inlineStr"><is><t>' || o.payment_method
             || '</t></is></c><c t="inlineStr"><is><t>' || o.payment_status
             || '</t></is></c><c t="inlineStr"><is><t>' || o.id || '</t></is></c></row>' AS line
     FROM looked_at o
-    LEFT JOIN sold ON sold.order_id = o.id
     CROSS JOIN LATERAL (
         SELECT string_agg(
             '<c t="inlineStr"><is><t xml:space="preserve">' || replace(replace(replace(
@@ -295,7 +273,7 @@ fitting AS (
                     '_(x[0-9A-Fa-f]{4}_)', '_x005F_\1', 'g'
                 ), '&', '&amp;'), '<', '&lt;'), '>', '&gt;') || '</t></is></c>', '' ORDER BY place
         ) AS said
-        FROM unnest(ARRAY[o.customer_name, o.phone, o.address, sold.items])
+        FROM unnest(ARRAY[o.customer_name, o.phone, o.address, o.items])
             WITH ORDINALITY AS cells (cell, place)
     ) texts
     WHERE o.status = coalesce($4::text::orders.status, o.status)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, cast, get_args
 
 from strongroom.apps.orders.asked import Asked
 from strongroom.apps.orders.catalogue import PUBLIC, ProductsAsked
@@ -17,23 +16,11 @@ from strongroom.apps.orders.seen import (
     Stock,
     StockEntries,
 )
-from strongroom.doors.http.questions import is_operator, moment, owner, span, words
+from strongroom.doors.http.questions import is_operator, moment, one_of, owner, span, words
 from strongroom.doors.http.routing import Call, OperatorOnly, Route, Routes
 from strongroom.errors import NotFound, invalid
 
-T = TypeVar("T", bound=str)
-
 Active = Literal["true", "false"]
-
-
-def _one_of(call: Call, name: str, known: Sequence[T]) -> T | None:
-    text = call.query.get(name)
-    for one in known:
-        if one == text:
-            return one
-    if text is not None:
-        raise invalid(name, f"is one of {', '.join(known)}")
-    return None
 
 
 def _limit(call: Call) -> int:
@@ -44,7 +31,7 @@ def _limit(call: Call) -> int:
 
 
 def _active(call: Call) -> tuple[bool, ...]:
-    wanted = _one_of(call, "active", get_args(Active))
+    wanted = one_of(call, "active", get_args(Active))
     if wanted == "false" and not is_operator(call):
         raise OperatorOnly()
     if wanted is None:
@@ -74,7 +61,7 @@ async def stock(call: Call) -> Stock:
 
 async def stock_entries(call: Call) -> StockEntries:
     after = call.number("after", call.number("cursor", 0, 0, 2**62), 0, 2**62)
-    shelf = cast(Shelf, _one_of(call, "account", get_args(Shelf)) or "free")
+    shelf = cast(Shelf, one_of(call, "account", get_args(Shelf)) or "free")
     return await call.house.orders.stock_entries(
         call.id("id"), shelf, after, _limit(call), hidden=is_operator(call)
     )
@@ -87,7 +74,7 @@ async def orders(call: Call) -> Orders:
     since, until = span(call)
     asked = Asked(
         user_id=owner(call),
-        status=cast(OrderStatus | None, _one_of(call, "status", get_args(OrderStatus))),
+        status=cast(OrderStatus | None, one_of(call, "status", get_args(OrderStatus))),
         words=words(call),
         since=since,
         until=until,
@@ -123,7 +110,7 @@ async def orders_of_customer(call: Call) -> Orders:
     found = await call.house.orders.customer(call.id("id"))
     asked = Asked(
         customer_id=found.customer_id,
-        status=cast(OrderStatus | None, _one_of(call, "status", get_args(OrderStatus))),
+        status=cast(OrderStatus | None, one_of(call, "status", get_args(OrderStatus))),
     )
     return await call.house.orders.orders(asked, call.query.get("cursor"), _limit(call))
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
@@ -29,7 +29,7 @@ from strongroom.apps.orders.reports import (
     TopProducts,
 )
 from strongroom.apps.orders.rows import OrderStatus
-from strongroom.doors.http.questions import VIETNAM, span, words
+from strongroom.doors.http.questions import VIETNAM, one_of, span, words
 from strongroom.doors.http.routing import Call, Raw, Route, Routes
 from strongroom.doors.http.sheets import MEDIA, sheet
 from strongroom.errors import invalid
@@ -70,22 +70,13 @@ async def _span(call: Call) -> Span:
     return Span(since, until)
 
 
-def _one_of(call: Call, name: str, known: Sequence[str], default: str | None) -> Any:
-    text = call.query.get(name, default)
-    if text is not None and text not in known:
-        raise invalid(name, f"is one of {', '.join(known)}")
-    return text
-
-
 def _by(call: Call) -> By:
-    found: By = _one_of(call, "by", get_args(By), "day")
-    return found
+    return cast(By, one_of(call, "by", get_args(By)) or "day")
 
 
-def format_of(call: Call, default: Format = "json") -> Format:
+def _form(call: Call) -> Format:
     """In which form an answer is wanted."""
-    found: Format = _one_of(call, "format", get_args(Format), default)
-    return found
+    return cast(Format, one_of(call, "format", get_args(Format)) or "json")
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -159,7 +150,7 @@ async def _table(name: str, items: Sequence[msgspec.Struct], form: Format) -> Ra
 
 
 async def stats(call: Call) -> Stats | Raw:
-    form = format_of(call)  # refused before anything is read
+    form = _form(call)  # refused before anything is read
     by = _by(call)
     days = await _span(call)
     found = await call.house.order_reports.stats()
@@ -170,34 +161,34 @@ async def stats(call: Call) -> Stats | Raw:
 
 
 async def revenue(call: Call) -> Revenue | Raw:
-    form = format_of(call)
+    form = _form(call)
     by = _by(call)
     found = await call.house.order_reports.revenue(await _span(call), by)
     return found if form == "json" else await _table("revenue", found.items, form)
 
 
 async def top_products(call: Call) -> TopProducts | Raw:
-    form, limit, _ = format_of(call), call.number("limit", 20, 1, 100), _by(call)
+    form, limit, _ = _form(call), call.number("limit", 20, 1, 100), _by(call)
     found = await call.house.order_reports.top_products(await _span(call), limit)
     return found if form == "json" else await _table("top-products", found.items, form)
 
 
 async def customers(call: Call) -> TopCustomers | Raw:
-    form, limit, _ = format_of(call), call.number("limit", 20, 1, 100), _by(call)
+    form, limit, _ = _form(call), call.number("limit", 20, 1, 100), _by(call)
     found = await call.house.order_reports.customers(await _span(call), limit)
     return found if form == "json" else await _table("customers", found.items, form)
 
 
 async def low_stock(call: Call) -> LowStock | Raw:
-    form, limit = format_of(call), call.number("limit", 100, 1, 1000)
+    form, limit = _form(call), call.number("limit", 100, 1, 1000)
     found = await call.house.order_reports.low_stock(limit)
     return found if form == "json" else await _table("low-stock", found.items, form)
 
 
 async def orders(call: Call) -> Raw:
-    form = _one_of(call, "format", FILES, "csv")
+    form = cast(Format, one_of(call, "format", FILES) or "csv")
     since, until = span(call)
-    status = _one_of(call, "status", get_args(OrderStatus), None)
+    status = cast(OrderStatus | None, one_of(call, "status", get_args(OrderStatus)))
     asked = Asked(status=status, words=words(call), since=since, until=until)
     return await orders_file(call, asked, form)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,8 @@ from msgspec import Meta
 
 from strongroom.doors.http.routing import Call
 from strongroom.errors import invalid
+
+T = TypeVar("T", bound=str)
 
 LONGEST_QUESTION = 200
 """Of a search: as long as a name may be."""
@@ -43,6 +46,17 @@ def words(call: Call, name: str = "q") -> str | None:
     if len(found) > LONGEST_QUESTION or not all(map(str.isprintable, found)):
         raise invalid(name, f"is up to {LONGEST_QUESTION} printable characters")
     return found or None
+
+
+def one_of(call: Call, name: str, known: Sequence[T]) -> T | None:
+    """One of these words, None where nothing is said."""
+    text = call.query.get(name)
+    for one in known:
+        if one == text:
+            return one
+    if text is not None:
+        raise invalid(name, f"is one of {', '.join(known)}")
+    return None
 
 
 def moment(call: Call, name: str) -> datetime | None:

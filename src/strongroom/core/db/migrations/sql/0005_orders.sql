@@ -252,6 +252,34 @@ LANGUAGE sql STABLE AS $$
     GROUP BY run.first
 $$;
 
+-- So many orders before an id and not before another, newest first, with what was bought: what a
+-- file is made of.
+CREATE FUNCTION orders.portion(before uuid, since uuid, most integer)
+RETURNS TABLE (
+    id uuid, code text, created_at timestamptz, status orders.status, customer_name text,
+    phone text, address text, total_amount bigint, payment_method orders.payment_method,
+    payment_status orders.payment_status, search text, user_id uuid, customer_id uuid,
+    pieces bigint, items text
+)
+LANGUAGE sql STABLE AS $$
+    WITH looked_at AS MATERIALIZED (
+        SELECT o.* FROM orders.orders o WHERE o.id < before AND o.id >= since
+        ORDER BY o.id DESC LIMIT most
+    ),
+    sold AS (
+        SELECT l.order_id, sum(l.quantity)::bigint AS pieces,
+            string_agg(l.quantity || ' × ' || p.sku, '; ' ORDER BY p.sku) AS items
+        FROM orders.lines l JOIN orders.products p ON p.id = l.product_id
+        WHERE l.order_id >= (SELECT f.id FROM looked_at f ORDER BY f.id LIMIT 1)
+            AND l.order_id <= (SELECT f.id FROM looked_at f ORDER BY f.id DESC LIMIT 1)
+        GROUP BY l.order_id
+    )
+    SELECT o.id, o.code, o.created_at, o.status, o.customer_name, o.phone, o.address,
+        o.total_amount, o.payment_method, o.payment_status, o.search, o.user_id, o.customer_id,
+        coalesce(s.pieces, 0), s.items
+    FROM looked_at o LEFT JOIN sold s ON s.order_id = o.id
+$$;
+
 DO $$
 DECLARE guarded text;
 BEGIN
