@@ -27,6 +27,7 @@ from strongroom.core.commands.work import forget_answers
 from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
+from strongroom.core.db.steps import Step
 from strongroom.core.events import PgmqTransport, Subscriber, bind
 from strongroom.core.guard import Cache, Gather, RateLimits
 from strongroom.core.identity import Identity, load_or_make_secret
@@ -55,14 +56,20 @@ class Strongroom:
     """The house: one process's rooms on one database. Also the library's entry.
 
     Takes the same names as the settings (`database_url=…`, `data_dir=…`); without a database it
-    joins the instance that runs on the data folder.
+    joins the instance that runs on the data folder. A `step` stands between its statements, for
+    proofs and replays: see `core.db.steps`.
     """
 
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, step: Step | None = None, **overrides: Any
+    ) -> None:
         self.settings = settings or Settings(**overrides)
         self.place: Place = place_of(self.settings)
         self.database = Database(
-            self.place.app, role=self.place.app_role, pool_size=self.settings.pool_size
+            self.place.app,
+            role=self.place.app_role,
+            pool_size=self.settings.pool_size,
+            step=step,
         )
         self.audit = Database(self.place.audit, role=self.place.audit_role, pool_size=3)
         self.reconciler = Reconciler(self.audit, INVARIANTS)

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from strongroom.core.db.queries import Queries
+from strongroom.core.db.steps import Step, stepped
 from strongroom.errors import Busy
 
 sql = Queries(__package__, "db.sql")
@@ -86,11 +87,19 @@ class Database:
     """A pool of connections to one Postgres, under one role.
 
     Usable after `open()`. Commits are never timed out and never cancelled: a caller that gives up
-    leaves the transaction to finish.
+    leaves the transaction to finish. A `step` stands between its statements: see `steps`.
     """
 
-    def __init__(self, dsn: str, *, role: str | None = None, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        role: str | None = None,
+        pool_size: int = 10,
+        step: Step | None = None,
+    ) -> None:
         self.dsn = dsn
+        self._class = stepped(step) if step else asyncpg.Connection
         self._settings = SETTINGS | ({"role": role} if role else {})
         self._size = pool_size
         self._pool: asyncpg.Pool[Record] | None = None
@@ -106,6 +115,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 max_inactive_connection_lifetime=300,
                 reset=_as_it_is,
+                connection_class=self._class,
             )
         except LOST as error:
             raise DatabaseDown(f"The database does not answer: {error}") from error
