@@ -21,8 +21,9 @@ $(READY): requirements.lock pyproject.toml
 demo: setup ## real bets over HTTP, matched, settled and paid; ends with the proof
 	$(BIN)/strongroom demo
 
-test: setup ## all tests, on a real Postgres
-	$(BIN)/python -m pytest -n auto
+test: setup ## all tests, on a real Postgres; those that need the machine for themselves come last
+	$(BIN)/python -m pytest -n auto -m "not alone"
+	$(BIN)/python -m pytest -n0 -m alone
 
 check: setup format lint types imports sql docs ## all that CI checks beside the tests
 

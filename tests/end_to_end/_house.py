@@ -26,6 +26,7 @@ import psycopg
 from end_to_end._client import Client
 from serving import Clones, Server
 from strongroom.lab.arena import free_port
+from strongroom.lab.wire import Address
 from strongroom.main import Strongroom
 from strongroom.settings import Settings
 
@@ -144,6 +145,10 @@ class House:
         self.workers.append(worker)
         worker.start()
         return worker
+
+    @property
+    def addresses(self) -> list[Address]:
+        return [Address("127.0.0.1", api.port) for api in self.apis]
 
     def client(self, api: int = 0) -> Client:
         return Client(self.apis[api].port)

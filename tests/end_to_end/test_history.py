@@ -1,28 +1,28 @@
-"""What many clients saw of a few accounts, and whether it can have been."""
+"""What many clients saw of a few accounts, and whether it can have been: the audit that ships with
+the program, on two processes, and its checker on histories in which something is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import random
-import time
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from end_to_end._history import Entry, History, Operation, Snapshot, violations
-from end_to_end._house import House, Person, eventually, new_house
-from end_to_end._wire import Broken, Reply, Wire, request
+from end_to_end._house import STRONGROOM, House, Person, eventually, new_house
 from serving import Clones, Server
+from strongroom.lab.audit import Audit, Entry, History, Operation, violations
+from strongroom.lab.audit.witness import Witness, opened
+from strongroom.lab.wire import Reply, Wire, request
 
 CLIENTS = 32
-WISHES = 36
-"""For each client: together more than a thousand, among six accounts."""
-
+OPERATIONS = 1_100
 ACCOUNTS = 6
-FIRST = 1000
 SEED = 20260
 
 
@@ -37,131 +37,29 @@ def house(
         yield house
 
 
-class Recorder:
-    """Clients that do, and write down what they did and saw."""
-
-    def __init__(self, house: House, operator: Person, users: list[Person]) -> None:
-        self.ports = [api.port for api in house.apis]
-        self.operator, self.users = operator, [str(user.id) for user in users]
-        self.operations: list[Operation] = []
-        self.snapshots: list[Snapshot] = []
-        self.broken = self.repeated = 0
-
-    def wish(self, chance: random.Random) -> tuple[Operation, bytes]:
-        """A deposit, or a transfer, which is refused now and then."""
-        key, name = uuid4().hex, str(self.operator.id)
-        if chance.random() < 0.15:
-            user, amount = chance.choice(self.users), chance.randint(1, 50)
-            said = request("POST", f"/api/wallets/{user}/deposits", self.operator.token, key,
-                           {"amount": amount})  # fmt: skip
-            return Operation(f"DEPOSIT:{name}:{key}", None, user, amount, 0.0), said
-        giver, taker = chance.sample(self.users, 2)
-        amount = chance.choice((chance.randint(1, 100), chance.randint(500, 1500)))
-        said = request("POST", "/api/transfers", self.operator.token, key,
-                       {"from": giver, "to": taker, "amount": amount})  # fmt: skip
-        return Operation(f"TRANSFER:{name}:{key}", giver, taker, amount, 0.0), said
-
-    async def do(self, wire: Wire, chance: random.Random) -> None:
-        operation, said = self.wish(chance)
-        self.operations.append(operation)
-        operation.began = time.monotonic()
-        how = chance.random()
-        if how < 0.15:
-            await wire.hang_up(said, chance.choice((0.3, 0.9, 1.0, 1.0)))
-            self.broken += 1
-        twins = [wire.until_definite(said)]
-        if how > 0.85:
-            twin = Wire(self.ports, chance)
-            twins.append(twin.until_definite(said))
-            self.repeated += 1
-        replies = await asyncio.gather(*twins)
-        operation.ended = time.monotonic()
-        if chance.random() < 0.1:
-            replies.append(await wire.until_definite(said))
-            assert replies[-1].headers["idempotency-replayed"] == "true"
-        for reply in replies:
-            self.note(operation, reply)
-
-    @staticmethod
-    def note(operation: Operation, reply: Reply) -> None:
-        operation.answers.add(bytes([reply.status // 100]) + reply.body)
-        operation.done = reply.status == 201
-        if not operation.done:
-            assert (reply.status, reply.json["code"]) == (400, "insufficient_funds"), reply
-        elif operation.giver:
-            told = reply.json["fromBalance"], reply.json["toBalance"]
-            operation.seen = dict(zip((operation.giver, operation.taker or ""), told, strict=True))
-        else:
-            operation.seen = {operation.taker or "": reply.json["balance"]}
-
-    async def look(self, wire: Wire) -> None:
-        said = request("POST", "/api/wallets/query", self.operator.token,
-                       body={"userIds": self.users})  # fmt: skip
-        while True:
-            began = time.monotonic()
-            try:
-                reply = await wire.ask(said)
-            except Broken:
-                continue
-            ended = time.monotonic()
-            if reply.status == 200:
-                break
-        read = {item["userId"]: (item["balance"], item["seq"]) for item in reply.json["items"]}
-        self.snapshots.append(Snapshot(began, ended, read))
-
-    async def client(self, number: int) -> None:
-        chance = random.Random(SEED * 1000 + number)
-        wire = Wire(self.ports, chance)
-        for _ in range(WISHES):
-            await self.do(wire, chance)
-            if chance.random() < 0.3:
-                await self.look(wire)
-            if chance.random() < 0.1:
-                wire.close()  # the next request goes to either process
-        wire.close()
-
-    async def run(self) -> None:
-        await asyncio.gather(*(self.client(number) for number in range(CLIENTS)))
-
-
-def statements(house: House, operator: Person, users: list[str]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    with house.client() as client:
-        for user in users:
-            entries = found[user] = []
-            after = "0"
-            while after:
-                path = f"/api/wallets/{user}/entries?limit=200&after={after}"
-                page = client.get(path, operator.token).json
-                entries += [
-                    Entry(i["seq"], i["amount"], i["balanceAfter"], i["idempotentKey"])
-                    for i in page["items"]
-                ]
-                after = page["nextCursor"]
-    return found
-
-
 @pytest.fixture(scope="module")
 def history(house: House) -> History:
     """A history that was really lived: two processes, rude clients, repeated requests."""
     (operator,) = house.people(1, "operator")
-    recorder = Recorder(house, operator, house.people(ACCOUNTS))
-    with house.client() as client:
-        for user in recorder.users:
-            began, key = time.monotonic(), f"first-{user}"
-            path = f"/api/wallets/{user}/deposits"
-            answer = client.post(path, {"amount": FIRST}, operator.token, key)
-            first = Operation(f"DEPOSIT:{operator.id}:{key}", None, user, FIRST, began)
-            first.ended = time.monotonic()
-            recorder.note(first, Reply(answer.status, {}, answer.body))
-            recorder.operations.append(first)
-    asyncio.run(recorder.run())
-    done = sum(operation.done for operation in recorder.operations)
-    refused = len(recorder.operations) - done
-    assert done + refused > 1000 and refused > 50, "too little happened to say anything"
-    assert recorder.broken > 50 and recorder.repeated > 50 and len(recorder.snapshots) > 200
-    found = statements(house, operator, recorder.users)
-    return History(recorder.operations, recorder.snapshots, found)
+    plan = Audit(
+        addresses=house.addresses,
+        token=operator.token,
+        operations=OPERATIONS,
+        clients=CLIENTS,
+        accounts=ACCOUNTS,
+        seed=SEED,
+    )
+
+    async def live() -> tuple[Witness, History]:
+        witness = Witness(plan, await opened(plan))
+        await witness.live()
+        return witness, await witness.history()
+
+    witness, history = asyncio.run(live())
+    refused = sum(not operation.done for operation in history.operations)
+    assert len(history.operations) > 1000 and refused > 50, "too little happened to say anything"
+    assert witness.hung_up > 50 and witness.repeated > 50 and len(history.snapshots) > 200
+    return history
 
 
 def test_what_the_clients_saw_can_have_happened_in_one_order(history: History) -> None:
@@ -171,6 +69,25 @@ def test_what_the_clients_saw_can_have_happened_in_one_order(history: History) -
 def test_the_books_are_sound_afterwards(house: House, history: History) -> None:
     assert history.operations
     house.assert_sound()
+
+
+def test_an_operator_audits_a_house_from_outside_and_leaves_no_money_behind(house: House) -> None:
+    (operator,) = house.people(1, "operator")
+    urls = [f"--url=http://127.0.0.1:{api.port}" for api in house.apis]
+    command = [*STRONGROOM, "audit", *urls, "--operations", "300", "--json"]
+    env = house.env | {"STRONGROOM_TOKEN": operator.token}
+    there = {id for (id,) in house.rows(AUDITORS)}
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["sound"] and found["done"] + found["refused"] >= 300 and found["snapshots"] > 50
+    opened = [id for (id,) in house.rows(AUDITORS) if id not in there]
+    balances = house.rows(WALLETS, opened)
+    assert len(balances) == found["accounts"] == 6 and {left for (left,) in balances} == {0}
+
+
+AUDITORS = "SELECT id FROM identity.users WHERE full_name = 'Audit'"
+WALLETS = "SELECT balance FROM ledger.accounts WHERE purpose = 'wallet' AND owner_id = ANY(%s)"
 
 
 # The checker itself: each planted bug is found -------------------------------------------------
@@ -297,9 +214,10 @@ STAKE = 10
 AT_ONCE = 50
 
 
-async def all_at_once(ports: list[int], requests: list[bytes]) -> list[Reply]:
+async def all_at_once(house: House, requests: list[bytes]) -> list[Reply]:
     """Every request on a connection of its own, sent at the same moment, half to each process."""
-    wires = [Wire([ports[i % len(ports)]], random.Random(i)) for i in range(len(requests))]
+    near = house.addresses
+    wires = [Wire([near[i % len(near)]], random.Random(i)) for i in range(len(requests))]
     health = request("GET", "/healthz", "none")
     await asyncio.gather(*(wire.ask(health) for wire in wires))
     replies = await asyncio.gather(
@@ -329,8 +247,7 @@ def test_of_fifty_bets_at_once_exactly_those_covered_are_accepted(
     user, round_id = bettor(house, covered * STAKE)
     body: dict[str, Any] = {"roundId": round_id, "side": "A", "amount": STAKE}
     wishes = [request("POST", "/api/bets", user.token, uuid4().hex, body) for _ in range(AT_ONCE)]
-    ports = [api.port for api in house.apis]
-    replies = asyncio.run(all_at_once(ports, wishes))
+    replies = asyncio.run(all_at_once(house, wishes))
     assert sorted(reply.status for reply in replies) == [202] * covered + [400] * (
         AT_ONCE - covered
     )
@@ -350,7 +267,7 @@ def test_the_same_request_fifty_times_at_once_has_one_effect_and_one_answer(hous
     user, round_id = bettor(house, AT_ONCE * STAKE)
     body = {"roundId": round_id, "side": "B", "amount": STAKE}
     said = request("POST", "/api/bets", user.token, "one-key", body)
-    replies = asyncio.run(all_at_once([api.port for api in house.apis], [said] * AT_ONCE))
+    replies = asyncio.run(all_at_once(house, [said] * AT_ONCE))
     assert {(reply.status, reply.body) for reply in replies} == {(202, replies[0].body)}
     fresh = [reply for reply in replies if "idempotency-replayed" not in reply.headers]
     assert len(fresh) == 1

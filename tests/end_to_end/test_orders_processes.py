@@ -21,9 +21,9 @@ from end_to_end._cli import cli, scratch
 from end_to_end._client import Client
 from end_to_end._contract import ORDER_CODE, new_product
 from end_to_end._house import Person, eventually
-from end_to_end._wire import Broken, Reply, Wire, request
 from end_to_end.test_up import FINE, Up, running
 from strongroom.core.db.places import place_of
+from strongroom.lab.wire import Address, Broken, Reply, Wire, request
 from strongroom.settings import Settings
 
 KILLS = 12
@@ -115,7 +115,7 @@ class Trial:
         return enough or time.monotonic() > self.ends_at
 
     def wire(self, number: int) -> Wire:
-        return Wire([self.up.port], random.Random(SEED * 1000 + number))
+        return Wire([Address("127.0.0.1", self.up.port)], random.Random(SEED * 1000 + number))
 
     async def ask(
         self, wire: Wire, kind: str, path: str, person: Person, body: Any, order_id: str = ""

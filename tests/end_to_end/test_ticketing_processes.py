@@ -21,9 +21,9 @@ from end_to_end._client import Client
 from end_to_end._contract import client, operator  # noqa: F401
 from end_to_end._house import House, Person, Process, eventually, new_house
 from end_to_end._tickets import buy, new_event, reserve, types_of
-from end_to_end._wire import Reply, Wire, request
 from end_to_end.test_crash import end_leases_of_the_dead
 from serving import Clones, Server
+from strongroom.lab.wire import Reply, Wire, request
 
 CHANGES = 50
 SCANS = 50
@@ -50,10 +50,6 @@ def house(
             house.start_api()
             house.start_worker()
         yield house
-
-
-def ports(house: House) -> list[int]:
-    return [api.port for api in house.apis]
 
 
 # The cache --------------------------------------------------------------------------------------
@@ -113,7 +109,7 @@ def test_of_fifty_gates_that_scan_a_ticket_at_once_one_lets_in(
     (ticket,) = buy(client, buyer, new_event(client, operator, 1), 1)["tickets"]
 
     async def scan(number: int) -> Reply:
-        wire = Wire(ports(house), random.Random(number))
+        wire = Wire(house.addresses, random.Random(number))
         path = f"/api/tickets/{ticket['code' if number % 2 else 'qr']}/check-in"
         body = {"gate": f"gate {number}"}
         reply = await wire.until_definite(request("POST", path, operator.token, uuid4().hex, body))
@@ -212,7 +208,7 @@ class Storm:
 
     async def customers(self, number: int) -> None:
         """A share of the buyers, one after the other."""
-        wire = Wire(ports(self.house), random.Random(SEED + number))
+        wire = Wire(self.house.addresses, random.Random(SEED + number))
         for place, buyer in enumerate(self.buyers[number::AT_ONCE]):
             await self.buy(wire, buyer, 1 + place % 2)
             await asyncio.sleep(self.chance.uniform(0, 2 * KILLS * PAUSE_S / 4))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from strongroom.doors.cli import orders, people, serving, tickets, upkeep
+from strongroom.doors.cli import audit, orders, people, serving, tickets, upkeep
 from strongroom.doors.cli.flags import Commands
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ _add(app, "migrate", upkeep.migrate, "strongroom migrate --data-dir .strongroom"
 _add(app, "reconcile", upkeep.reconcile, "strongroom reconcile --json")
 _add(app, "doctor", upkeep.doctor, "strongroom doctor --data-dir .strongroom")
 _add(app, "bench", upkeep.bench, "strongroom bench bets --quick")
+_add(app, "audit", audit.audit, "strongroom audit --url http://127.0.0.1:8000 --token TOKEN")
 _add(app, "openapi", upkeep.openapi, "strongroom openapi > openapi.json")
 
 users = _group("users", "Users for trials.", "strongroom users create --fund 1000000")
