@@ -25,6 +25,10 @@ test: setup ## all tests, on a real Postgres; those that need the machine for th
 	$(BIN)/python -m pytest -n auto -m "not alone"
 	$(BIN)/python -m pytest -n0 -m alone
 
+.PHONY: campaign
+campaign: setup ## every proof at full quantity, in parts; goes on where it was (ONLY=C1,C6 PARTS=2)
+	$(BIN)/python -m strongroom.lab.campaign $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS)) $(if $(AGAIN),--again)
+
 check: setup format lint types imports sql docs ## all that CI checks beside the tests
 
 format:

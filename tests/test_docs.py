@@ -100,7 +100,8 @@ def test_a_reference_page_is_what_the_code_makes(name: str) -> None:
 
 
 def test_every_reference_page_is_made() -> None:
-    assert {file.name for file in REFERENCE.iterdir()} == set(PAGES)
+    # The mutants' page is made, and held against them, by the lab.
+    assert {file.name for file in REFERENCE.iterdir()} == {*PAGES, "mutants.md"}
 
 
 def documented(name: str) -> str:

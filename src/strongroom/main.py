@@ -23,7 +23,7 @@ from strongroom.core.audit import Reconciler, Report
 from strongroom.core.audit.reconcile import Progress
 from strongroom.core.commands import Command, Errand, Executor, Lanes, Reply, Ticket
 from strongroom.core.commands.errand import Performer
-from strongroom.core.commands.work import forget_answers
+from strongroom.core.commands.work import Sources, forget_answers
 from strongroom.core.db import Database, DatabaseDown
 from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
@@ -56,12 +56,18 @@ class Strongroom:
     """The house: one process's rooms on one database. Also the library's entry.
 
     Takes the same names as the settings (`database_url=…`, `data_dir=…`); without a database it
-    joins the instance that runs on the data folder. A `step` stands between its statements, for
-    proofs and replays: see `core.db.steps`.
+    joins the instance that runs on the data folder. A `step` stands between its statements, and
+    `sources` give its commands what chance and the clock give: for proofs and replays, see
+    `core.db.steps` and `core.commands.work`.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, step: Step | None = None, **overrides: Any
+        self,
+        settings: Settings | None = None,
+        *,
+        step: Step | None = None,
+        sources: Sources | None = None,
+        **overrides: Any,
     ) -> None:
         self.settings = settings or Settings(**overrides)
         self.place: Place = place_of(self.settings)
@@ -74,7 +80,7 @@ class Strongroom:
         self.audit = Database(self.place.audit, role=self.place.audit_role, pool_size=3)
         self.reconciler = Reconciler(self.audit, INVARIANTS)
         self.transport = PgmqTransport(self.database)
-        self.executor = Executor(self.database, self.transport.publish)
+        self.executor = Executor(self.database, self.transport.publish, sources=sources)
         self.statements = Statements(self.database)
         self.betting = betting.Reading(self.database)
         token_secret = self.settings.token_secret or load_or_make_secret(self.settings.data_dir)
@@ -86,12 +92,7 @@ class Strongroom:
             rate_limits=self.settings.rate_limits == "on",
             failed_logins=self.settings.rate_limit_auth,
         )
-        limits = {
-            "global": self.settings.rate_limit_global,
-            "orders": self.settings.rate_limit_orders,
-            "reports": self.settings.rate_limit_reports,
-        }
-        self.rate_limits = RateLimits(limits) if self.settings.rate_limits == "on" else None
+        self.rate_limits = _rate_limits(self.settings)
         self.payments = Payments(
             self.database,
             self.executor,
@@ -119,11 +120,8 @@ class Strongroom:
             self.signer,
             deadline_s=self.settings.read_deadline_ms / 1000,
         )
-        self.orders = orders.Reading(
-            self.database,
-            Cursors(token_secret),
-            deadline_s=self.settings.read_deadline_ms / 1000,
-        )
+        deadline_s = self.settings.read_deadline_ms / 1000
+        self.orders = orders.Reading(self.database, Cursors(token_secret), deadline_s=deadline_s)
         self.order_reports = orders.Reports(self.database)
         self.order_exports = orders.Exports(self.database)
         self.performers: dict[type[Errand], Performer[Any]] = {
@@ -219,6 +217,16 @@ class Strongroom:
         if found != needed:
             return {"status": "schema", "found": str(found), "needed": needed}
         return {"status": "ready"}
+
+
+def _rate_limits(settings: Settings) -> RateLimits | None:
+    """How often one principal may ask, by kind of route; None when nobody counts."""
+    limits = {
+        "global": settings.rate_limit_global,
+        "orders": settings.rate_limit_orders,
+        "reports": settings.rate_limit_reports,
+    }
+    return RateLimits(limits) if settings.rate_limits == "on" else None
 
 
 async def prepare(place: Place) -> tuple[str | None, str]:

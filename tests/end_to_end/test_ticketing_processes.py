@@ -20,8 +20,8 @@ import pytest
 from end_to_end._client import Client
 from end_to_end._contract import client, operator  # noqa: F401
 from end_to_end._house import House, Person, Process, eventually, new_house
+from end_to_end._leases import end_leases_of_the_dead
 from end_to_end._tickets import buy, new_event, reserve, types_of
-from end_to_end.test_crash import end_leases_of_the_dead
 from serving import Clones, Server
 from strongroom.lab.wire import Reply, Wire, request
 

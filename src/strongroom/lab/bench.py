@@ -2,14 +2,15 @@
 
 Two measurements minutes apart differ by what else the machine did. So ours and the baseline run
 side by side in pairs, A B, B A, A B, and the claim is the median of the pairs' ratios; how far
-the pairs lie apart is the noise, and is shown beside it.
+the pairs lie apart is the noise, and is shown beside it. A series does so at each of its settings,
+and may have more sides than two.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -40,11 +41,12 @@ WIDE = 140
 @dataclass(frozen=True)
 class Turn:
     """One measurement: how long it may take (warm-up included), and the seed of its pair, which
-    ours and the baseline share."""
+    ours and the baseline share; of a series, at which of its settings."""
 
     seconds: float
     seed: int
     quick: bool
+    setting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,14 @@ class Bench(ABC):
     async def baseline(self, turn: Turn) -> Figures:
         """Measures what it is compared with, under the same load."""
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Who is measured, ours first."""
+        return ("ours", "baseline")
+
+    async def side(self, name: str, turn: Turn) -> Figures:
+        return await (self.ours(turn) if name == "ours" else self.baseline(turn))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -138,9 +148,46 @@ class Bench(ABC):
         return None
 
 
+class Series(Bench):
+    """The same claim at several `settings`, numbers of what `setting` names ("connections"), by
+    two `rows` or more, ours first. What its report says in one line is of the last setting, and
+    of ours against the second row.
+    """
+
+    setting: ClassVar[str]
+    settings: ClassVar[tuple[int, ...]]
+    rows: ClassVar[tuple[str, ...]]
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Figures that are drawn besides the one of the claim."""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return self.rows
+
+    @abstractmethod
+    async def side(self, name: str, turn: Turn) -> Figures:
+        """Measures one of the rows at the turn's setting."""
+
+    async def ours(self, turn: Turn) -> Figures:
+        return await self.side(self.rows[0], turn)
+
+    async def baseline(self, turn: Turn) -> Figures:
+        return await self.side(self.rows[1], turn)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A series at one setting: the medians of each side, and the pairs' ratios to each rival."""
+
+    setting: int
+    figures: dict[str, dict[str, float]]
+    ratios: dict[str, tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class Report:
-    """What a bench found. `figures` and `baseline` are medians over the pairs."""
+    """What a bench found. `figures` and `baseline` are medians over the pairs; `points` are those
+    of a series."""
 
     name: str
     claim: str
@@ -157,6 +204,8 @@ class Report:
     seconds_a_turn: float
     began_at: datetime
     commit: str | None
+    setting: str = ""
+    points: list[Point] = field(default_factory=list)
 
     def line(self) -> str:
         """The one line of `--json`."""
@@ -192,18 +241,16 @@ class Report:
 
     def table(self) -> Table:
         """For people: each figure beside the baseline's, then the pairs."""
-        found, facts = self.comparison, self.machine
         table = Table(title=self.claim, title_justify="left", caption_justify="left")
-        table.add_column("figure")
-        table.add_column("ours", justify="right")
-        table.add_column("baseline", justify="right")
-        plain = (name for name in [*self.figures, *self.baseline] if ": " not in name)
-        for name in dict.fromkeys(plain):
-            texts = [number(side.get(name)) for side in (self.figures, self.baseline)]
-            table.add_row(name, *texts, style="bold" if name == self.figure else None)
+        if self.points:
+            self._fill_series(table)
+        else:
+            self._fill(table)
+        found, facts = self.comparison, self.machine
         pairs = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
+        last = f"at {self.points[-1].setting:,} {self.setting}: " if self.points else ""
         table.caption = (
-            f"{self.figure}: {found.ratio:.2f} times better "
+            f"{self.figure}: {last}{found.ratio:.2f} times better "
             f"({found.lowest:.2f} to {found.highest:.2f}; pairs {pairs}; noise {found.noise:.0%})\n"
             f"{facts.cores} cores of {facts.cpu}, {facts.memory_bytes / 2**30:.1f} GiB, "
             f"Python {facts.python}, Postgres {facts.postgres or 'none'}, "
@@ -211,12 +258,42 @@ class Report:
         )
         return table
 
+    def _fill_series(self, table: Table) -> None:
+        table.add_column(self.setting)
+        for side in self.points[0].figures:
+            table.add_column(side, justify="right")
+        for rival in self.points[0].ratios:
+            table.add_column(f"/ {rival}", justify="right")
+        for point in self.points:
+            compared = map(Comparison, point.ratios.values())
+            table.add_row(
+                f"{point.setting:,}",
+                *(number(one.get(self.figure)) for one in point.figures.values()),
+                *(f"{one.ratio:.2f} ({one.lowest:.2f} to {one.highest:.2f})" for one in compared),
+            )
+
+    def _fill(self, table: Table) -> None:
+        table.add_column("figure")
+        table.add_column("ours", justify="right")
+        table.add_column("baseline", justify="right")
+        plain = (name for name in [*self.figures, *self.baseline] if ": " not in name)
+        for name in dict.fromkeys(plain):
+            texts = [number(side.get(name)) for side in (self.figures, self.baseline)]
+            table.add_row(name, *texts, style="bold" if name == self.figure else None)
+
+
+def turns_of(bench: type[Bench] | Bench, pairs: int) -> int:
+    """How many measurements a run is made of."""
+    if isinstance(bench, Series) or (isinstance(bench, type) and issubclass(bench, Series)):
+        return len(bench.settings) * len(bench.rows) * pairs
+    return 2 * pairs
+
 
 def turn_seconds(bench: type[Bench] | Bench, pairs: int, quick: bool) -> float:
     """How long one measurement is; quick ones are half as long, or less when there are many."""
     if not quick:
         return bench.seconds
-    return min(bench.seconds / 2, QUICK_BUDGET_S / (2 * pairs))
+    return min(bench.seconds / 2, QUICK_BUDGET_S / turns_of(bench, pairs))
 
 
 async def measure(
@@ -234,21 +311,20 @@ async def measure(
     bench.say = say
     began_at = now()
     facts = machine()
-    seconds = turn_seconds(bench, pairs, quick)
-    measured: list[tuple[Figures, Figures]] = []
+    turn = Turn(seconds=turn_seconds(bench, pairs, quick), seed=seed, quick=quick)
+    points: list[Point] = []
     async with bench:
-        for place in range(pairs):
-            turn = Turn(seconds=seconds, seed=seed + place, quick=quick)
-            found: dict[str, Figures] = {}
-            order = ("ours", "baseline") if place % 2 == 0 else ("baseline", "ours")
-            for side in order:
-                step(f"pair {place + 1} of {pairs}: {side}")
-                found[side] = await (bench.ours(turn) if side == "ours" else bench.baseline(turn))
-            measured.append((found["ours"], found["baseline"]))
+        if isinstance(bench, Series):
+            for setting in bench.settings:
+                found = await _taken(bench, replace(turn, setting=setting), pairs, step)
+                points.append(_point(bench, setting, found))
+        else:
+            found = await _taken(bench, turn, pairs, step)
         if bench.dsn is not None:
             facts = replace(facts, postgres=await postgres_version(bench.dsn))
-    figures = medians([ours for ours, _ in measured])
-    baseline = medians([theirs for _, theirs in measured])
+    ours, theirs = bench.sides[:2]
+    measured = [(one[ours], one[theirs]) for one in found]
+    figures, baseline = (medians([one[side] for one in found]) for side in (ours, theirs))
     return Report(
         name=bench.name,
         claim=bench.claim,
@@ -262,9 +338,40 @@ async def measure(
         machine=facts,
         seed=seed,
         quick=quick,
-        seconds_a_turn=seconds,
+        seconds_a_turn=turn.seconds,
         began_at=began_at,
         commit=commit(),
+        setting=bench.setting if isinstance(bench, Series) else "",
+        points=points,
+    )
+
+
+async def _taken(
+    bench: Bench, turn: Turn, pairs: int, step: Callable[[str], None]
+) -> list[dict[str, Figures]]:
+    """All sides by turns, each pair in the other direction than the one before."""
+    at = f"{turn.setting:,} {bench.setting}, " if isinstance(bench, Series) else ""
+    measured = []
+    for place in range(pairs):
+        found: dict[str, Figures] = {}
+        for side in bench.sides if place % 2 == 0 else reversed(bench.sides):
+            step(f"{at}pair {place + 1} of {pairs}: {side}")
+            found[side] = await bench.side(side, replace(turn, seed=turn.seed + place))
+        measured.append(found)
+    return measured
+
+
+def _point(bench: Series, setting: int, found: list[dict[str, Figures]]) -> Point:
+    ours, *rivals = bench.rows
+    return Point(
+        setting=setting,
+        figures={side: medians([one[side] for one in found]) for side in bench.rows},
+        ratios={
+            rival: compare(
+                [(one[ours], one[rival]) for one in found], bench.figure, bench.better
+            ).ratios
+            for rival in rivals
+        },
     )
 
 
@@ -282,7 +389,9 @@ async def show(
     loud = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=loud, transient=True) as progress:
-        task = progress.add_task(bench.name, total=2 * min(pairs, bench.most_pairs or pairs))
+        task = progress.add_task(
+            bench.name, total=turns_of(bench, min(pairs, bench.most_pairs or pairs))
+        )
         started = 0
 
         def step(words: str) -> None:

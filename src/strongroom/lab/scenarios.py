@@ -92,13 +92,14 @@ def requests_of(job: Job) -> Iterator[bytes]:
 def bets(job: Job) -> Iterator[bytes]:
     """POST /api/bets, users in turn, their sides alternating, each bet with a fresh key.
 
-    Options: `round_id`; `amount` (1000).
+    Options: `round_id`, or several `round_ids` that pairs of users take in turn; `amount` (1000).
     """
+    rounds = job.options.get("round_ids") or [_option(job, "round_id")]
     prefix = _key_prefix(job)
     parts = []
     for number, token in enumerate(job.tokens):
         bet = {
-            "roundId": _option(job, "round_id"),
+            "roundId": rounds[number // 2 % len(rounds)],
             "side": "AB"[number % 2],
             "amount": job.options.get("amount", 1000),
         }

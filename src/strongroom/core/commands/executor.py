@@ -8,7 +8,6 @@ group that fails is run again, then halved, so that a poisonous command fails al
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
@@ -25,12 +24,11 @@ from strongroom.core.commands.command import (
     RequestInProgress,
 )
 from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
-from strongroom.core.commands.work import Work, sql
+from strongroom.core.commands.work import Sources, Work, sql
 from strongroom.core.db import Connection, Database, DatabaseDown
-from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE
+from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE, TOO_SLOW, UNWRITABLE
 from strongroom.core.events import Publish
 from strongroom.errors import Refused, StrongroomError
-from strongroom.ids import NewId, uuid7
 
 log = structlog.get_logger(__name__)
 
@@ -66,12 +64,18 @@ class Poison(Exception):
 
 
 class Executor:
-    """Runs groups of one command type to their end; every ticket gets its outcome."""
+    """Runs groups of one command type to their end; every ticket gets its outcome.
 
-    def __init__(self, database: Database, publish: Publish, *, new_id: NewId = uuid7) -> None:
+    Ids, secrets, the time and the length of pauses come from `sources`, statements go where the
+    database's `step` lets them: the executor has no chance of its own.
+    """
+
+    def __init__(
+        self, database: Database, publish: Publish, *, sources: Sources | None = None
+    ) -> None:
         self._db = database
         self._publish = publish
-        self._new_id = new_id
+        self._sources = sources or Sources()
         self._answering: set[asyncio.Task[None]] = set()
         self.groups = 0
         self.commands = 0
@@ -118,7 +122,7 @@ class Executor:
                 if races > RETRIES:
                     await self._halve(group, also, error)
                     return
-                await asyncio.sleep(random.uniform(0, 0.005 * 2**races))
+                await self._pause(0, 0.005 * 2**races)
             except LOCK_WAIT as error:
                 # A row is held for longer than any group takes: who can still wait is tried apart.
                 for ticket in group:
@@ -135,10 +139,13 @@ class Executor:
                         ticket.fail(OutcomeUnknown() if ticket.in_doubt else DatabaseDown())
                 group = [ticket for ticket in group if not ticket.done]
                 log.warning("connection lost", attempt=lost, error=repr(error))
-                await asyncio.sleep(random.uniform(0.5, 1) * 0.03 * 2**lost)
+                await self._pause(0.015 * 2**lost, 0.03 * 2**lost)
             except Exception as error:
                 await self._halve(group, also, error)
                 return
+
+    async def _pause(self, least_s: float, most_s: float) -> None:
+        await self._sources.pause(self._sources.between(least_s, most_s))
 
     async def _halve(self, group: list[Ticket], also: Also | None, error: Exception) -> None:
         """A group that cannot commit whole: each half alone, down to the one that is at fault."""
@@ -146,11 +153,8 @@ class Executor:
             middle = len(group) // 2
             await self._run(group[:middle], also)
             await self._run(group[middle:], also)
-        elif group and isinstance(error, LOCK_WAIT):
-            group[0].fail(Overloaded())
         elif group:
-            log.error("command failed", command=group[0].name, exc_info=error)
-            group[0].fail(error)
+            group[0].fail(_told(error, group[0]))
 
     async def _attempt(self, group: list[Ticket], also: Also | None, *, lost_race: bool) -> None:
         """One transaction. Outcomes reach the tickets after COMMIT, and only then."""
@@ -189,7 +193,7 @@ class Executor:
 
     async def _again(self, waiting: list[Ticket], also: Also | None) -> None:
         """Keys that another group works on: asked again, until their deadline."""
-        await asyncio.sleep(KEY_POLL_S)
+        await self._sources.pause(KEY_POLL_S)
         await self.commit(waiting, also)
 
     async def _decide(
@@ -197,7 +201,7 @@ class Executor:
     ) -> list[tuple[Ticket, Outcome]]:
         outcomes: list[tuple[Ticket, Outcome]] = []
         todo = await self._claim(db, group, outcomes)
-        work = Work(db, self._publish, new_id=self._new_id, lost_race=lost_race)
+        work = Work(db, self._publish, self._sources, lost_race=lost_race)
         if todo:
             commands = [ticket.command for ticket in todo]
             work.asked = [(ticket.principal, ticket.key) for ticket in todo]
@@ -252,6 +256,15 @@ class Executor:
                 outcome = Outcome(body=row["body"], refused=row["refused"])
                 outcomes.append((ticket, _replay(ticket, row["fingerprint"], outcome)))
         return todo
+
+
+def _told(error: Exception, ticket: Ticket) -> Exception:
+    """What the caller of the one command that failed is told."""
+    if isinstance(error, TOO_SLOW):
+        log.warning("not served", command=ticket.name, error=repr(error))
+        return Overloaded()
+    log.error("command failed", command=ticket.name, exc_info=error)
+    return DatabaseDown() if isinstance(error, UNWRITABLE) else error
 
 
 def _replay(ticket: Ticket, fingerprint: bytes, earlier: Outcome) -> Outcome:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from strongroom.clock import Clock
 from strongroom.core.commands.command import Reply
 from strongroom.core.db import Connection, Database, Queries, Table
 from strongroom.core.events import Event, Outbox, Publish
 from strongroom.core.ledger import Books
 from strongroom.errors import NotFound
-from strongroom.ids import NewId
+from strongroom.ids import NewId, uuid7
 
 sql = Queries(__package__, "commands.sql")
 
@@ -24,6 +28,22 @@ async def forget_answers(database: Database, days: int, limit: int) -> int:
     How many that were."""
     async with database.connection() as db:
         return int((await db.execute(sql.forget_answers, days, limit)).split()[-1])
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What commands and their executor cannot work out for themselves: a seed that gives all of it,
+    with the order of statements, gives the same run again.
+
+    Without a `clock` it is the database's, read after the locks. `pause` waits so many seconds,
+    `between` draws how many.
+    """
+
+    new_id: NewId = uuid7
+    new_secret: Callable[[int], bytes] = secrets.token_bytes
+    clock: Clock | None = None
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    between: Callable[[float, float], float] = random.uniform
 
 
 class Row(Protocol):
@@ -65,23 +85,22 @@ def _reader(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
 class Work:
     """The working set of one group: locked accounts and rows, and all that its decisions change.
 
-    `now` is the database's clock, read after the locks; `new_id` and `new_secret` give what is
-    unguessable. All come from outside, so that a seed replays a group. `lost_race` says that this
-    group was undone once already by a key that existed; `asked` has
-    the principal and key of each command, `noted` is what a fetch saw beside rows.
+    `now` is the clock, read after the locks; `new_id` and `new_secret` give what is unguessable:
+    all three come from `sources`. `lost_race` says that this group was undone once already by a
+    key that existed; `asked` has the principal and key of each command, `noted` is what a fetch
+    saw beside rows.
     """
 
     def __init__(
         self,
         db: Connection,
         publish: Publish,
+        sources: Sources,
         *,
-        new_id: NewId,
-        new_secret: Callable[[int], bytes] = secrets.token_bytes,
         lost_race: bool = False,
     ) -> None:
         self.db = db
-        self.new_secret = new_secret
+        self.new_secret = sources.new_secret
         self.lost_race = lost_race
         self.books = Books()
         self.outbox = Outbox(publish)
@@ -92,7 +111,8 @@ class Work:
         self.key: str | None = None
         self.noted: dict[str, Any] = {}
         self.asked: list[tuple[str, str | None]] = []
-        self._make_id = new_id
+        self._make_id = sources.new_id
+        self._clock = sources.clock
         self._fresh: set[UUID] = set()
         self._rows: dict[Kept[Any], dict[UUID, Any]] = {}
         self._added: dict[Kept[Any], list[Any]] = {}
@@ -118,7 +138,7 @@ class Work:
         return held
 
     async def read_clock(self) -> None:
-        self.now = await self.db.fetchval(sql.now)
+        self.now = self._clock() if self._clock else await self.db.fetchval(sql.now)
 
     # Deciding -------------------------------------------------------------------------------
 

@@ -59,6 +59,18 @@ LOST = (
 
 LOCK_WAIT = asyncpg.LockNotAvailableError
 
+TOO_SLOW = (
+    LOCK_WAIT,
+    asyncpg.QueryCanceledError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+)
+"""The server works, but not at this for now: a row stays held, a statement takes too long, a race
+is lost again and again. Nothing has happened."""
+
+UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
+"""The server cannot write: it is a standby, its disk or memory is full. Nothing has happened."""
+
 
 class DatabaseDown(Busy):
     """The database does not answer. Try again shortly, with the same key."""

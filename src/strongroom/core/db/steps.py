@@ -15,7 +15,7 @@ import asyncpg
 Step = Callable[[Any, str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """`await step(connection, statement, run)` stands in for the statement: it awaits `run()` when it
 pleases, before or after whatever else it does, or raises instead. `statement` is its SQL; of rows
-appended by COPY it is `COPY schema.table`. BEGIN, COMMIT and ROLLBACK are statements too."""
+appended it is `COPY schema.table`. What opens and ends a transaction is a statement too."""
 
 
 class _Stepped(asyncpg.Connection):

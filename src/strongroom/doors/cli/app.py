@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import typer
 
-from strongroom.doors.cli import audit, orders, people, serving, tickets, upkeep
+from strongroom.doors.cli import (
+    audit,
+    chaos,
+    load,
+    load_report,
+    orders,
+    people,
+    serving,
+    tickets,
+    upkeep,
+)
 from strongroom.doors.cli.flags import Commands
 
 app = typer.Typer(
@@ -38,6 +48,14 @@ _add(app, "reconcile", upkeep.reconcile, "strongroom reconcile --json")
 _add(app, "doctor", upkeep.doctor, "strongroom doctor --data-dir .strongroom")
 _add(app, "bench", upkeep.bench, "strongroom bench bets --quick")
 _add(app, "audit", audit.audit, "strongroom audit --url http://127.0.0.1:8000 --token TOKEN")
+_add(app, "load", load.load, "strongroom load burst --users 500")
+_add(
+    app,
+    "load-report",
+    load_report.load_report,
+    "strongroom load-report run.json --html report.html",
+)
+_add(app, "chaos", chaos.chaos, "strongroom chaos kills --kills 20 --seed 7")
 _add(app, "openapi", upkeep.openapi, "strongroom openapi > openapi.json")
 
 users = _group("users", "Users for trials.", "strongroom users create --fund 1000000")

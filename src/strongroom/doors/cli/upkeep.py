@@ -36,6 +36,10 @@ class NoSuchBench(Invalid):
     """There is no bench of this name."""
 
 
+class PageWithoutResults(Invalid):
+    """A page is written from records: say with --results where they are."""
+
+
 def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Brings the database to this program's schema, and binds the queues."""
     before, after = asyncio.run(_migrate(settings_of(data_dir=data_dir)))
@@ -258,10 +262,14 @@ def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="Benches; without one, they are listed.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, one after another.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A shorter run, with more noise.")] = False,
     pairs: Annotated[int, typer.Option(min=3, max=99, help="Turns of each side.")] = 3,
     seed: Annotated[int | None, typer.Option(help="Seed of the first pair.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder to record the outcome in.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Then write this page, from all records in --results.")
+    ] = None,
     orders: Annotated[
         int | None, typer.Option(min=1, help="Orders of the shop that is filled.")
     ] = None,
@@ -278,7 +286,10 @@ def bench(
     # By name, and only here: no other part of the program loads the lab.
     frame = importlib.import_module("strongroom.lab.bench")
     found = importlib.import_module("strongroom.lab.benches").BENCHES
-    if not names:
+    if page is not None and results is None:
+        raise PageWithoutResults()
+    names = sorted(found) if every else names or []
+    if not names and page is None:
         for name, one in sorted(found.items()):
             tell({"name": name, "claim": one.claim}) if as_json else say(f"{name:<14} {one.claim}")
         return
@@ -292,6 +303,9 @@ def bench(
         one.take(frame.Shops(orders=orders, at=at, beside=beside))
     for one in benches:
         asyncio.run(frame.show(one, **given))
+    if page is not None and results is not None:
+        written = importlib.import_module("strongroom.lab.page").write(page, results, found)
+        say(f"{len(written)} files are written: {page} and its charts.")
 
 
 def openapi(data_dir: UnusedDataDir = None, as_json: AsJson = False) -> None:

@@ -100,7 +100,7 @@ class RowAtATime(Lanes):
             raise RoundClosed()
         id = uuid7()
         ends = (bet.user_id, "wallet"), (bet.user_id, "stake")
-        _, balance = await move(db, f"BET:{id}", *ends, bet.amount, by, str(id))
+        _, balance = await self._move(db, f"BET:{id}", *ends, bet.amount, by, str(id))
         number = next(self._number)
         row = bet.user_id, bet.side, bet.amount
         await db.execute(sql.add_bet, id, bet.round_id, number, *row)
@@ -109,6 +109,18 @@ class RowAtATime(Lanes):
         await db.execute(sql.add_event, id, uuid7(), payload)
         await db.fetchval(sql.send, payload)
         return BetAccepted(id, "PENDING", balance)
+
+    async def _move(
+        self,
+        db: Connection,
+        key: str,
+        source: tuple[UUID, str],
+        target: tuple[UUID, str],
+        amount: int,
+        by: str,
+        reference: str,
+    ) -> tuple[UUID, int]:
+        return await move(db, key, source, target, amount, by, reference)
 
 
 async def move(

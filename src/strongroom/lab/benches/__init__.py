@@ -2,6 +2,8 @@
 
 from strongroom.lab.bench import Bench
 from strongroom.lab.benches.betting import Bets, BetsHot, Drain, Growth
+from strongroom.lab.benches.contention import Concurrency, Hotness, Size
+from strongroom.lab.benches.generator import Generator
 from strongroom.lab.benches.orders import Orders
 from strongroom.lab.benches.orders_export import OrdersExport
 from strongroom.lab.benches.orders_reads import OrdersRead
@@ -14,6 +16,9 @@ ALL: tuple[type[Bench], ...] = (
     Transfers,
     Drain,
     Growth,
+    Concurrency,
+    Hotness,
+    Size,
     WalletRead,
     Tickets,
     TicketsCart,
@@ -22,6 +27,7 @@ ALL: tuple[type[Bench], ...] = (
     Orders,
     OrdersRead,
     OrdersExport,
+    Generator,
 )
 
 BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in ALL}

@@ -1,13 +1,20 @@
-"""Races by volume, between processes: exactly as many as there are funds for, each effect once."""
+"""Races by volume, between houses: exactly as many as there are funds for, each effect once.
+
+Row C19 of the matrix of proofs are the first five: fifty bets, five hundred buyers, fifty times one
+key, fifty completions of one reservation and payments of its order, fifty scans of one ticket.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
+from boxoffice import bought, new_event, news, payment_of, reserve, seats_of, tickets_of
 from playing import (
     PATIENCE_S,
     Houses,
@@ -21,18 +28,29 @@ from playing import (
     drained,
     new_round,
 )
+from proofs.conftest import Scale
 from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult, VoidRound
 from strongroom.apps.betting import bets as betting_bets
 from strongroom.apps.betting import rounds as betting_rounds
 from strongroom.apps.betting.rows import Side, Winner
+from strongroom.apps.ticketing.door import CheckIn
+from strongroom.apps.ticketing.orders import CompleteBooking
+from strongroom.apps.ticketing.reservations import ReserveSeats
 from strongroom.apps.wallets import Deposit, Transfer, Withdraw
+from strongroom.clock import monotonic
 from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
 from strongroom.core.db import Database
 from strongroom.doors.worker import worker_of
+from strongroom.errors import StrongroomError
+from strongroom.ids import uuid7
+from strongroom.lab.trial import Trial
 from strongroom.main import Strongroom
 
 ROUNDS = range(10)
 AT_ONCE = 50
+FUNDED = (0, 1, 7, 49)
+BUYERS, SEATS = 500, 100
+Held = Callable[[Trial], None]
 SIDES: tuple[Side, Side] = ("A", "B")
 WINNERS: tuple[Winner, ...] = ("A", "B", "A")
 
@@ -67,32 +85,131 @@ def bugs(answers: list[Any]) -> list[BaseException]:
     return [a for a in answers if isinstance(a, BaseException) and not hasattr(a, "code")]
 
 
-@pytest.mark.parametrize("k", [0, 1, 7, 49])
-async def test_fifty_bets_at_once_with_funds_for_some_place_exactly_these(
-    three: list[Strongroom], people: People, k: int
-) -> None:
-    [ann] = await people(1, funds=10 * k)
-    round = await new_round(three[0])
-    found = await gate(
-        [code_of(three[i % 3].run(PlaceBet(ann, round, "A", 10))) for i in range(AT_ONCE)]
+def raced(
+    name: str, scale: Scale, rounds: int, answers: int, wrong: list[str], began: float
+) -> Trial:
+    """So many races of fifty and more, with so many definite answers."""
+    return Trial(
+        row="C19",
+        name=name,
+        seed=scale.seed,
+        faults=rounds,
+        acknowledged=answers,
+        enough=rounds * AT_ONCE,
+        violations=wrong,
+        what={"at once": answers / rounds},
+        seconds=round(monotonic() - began, 2),
     )
-    assert sorted(map(str, found)) == ["None"] * k + ["insufficient_funds"] * (AT_ONCE - k)
-    assert await balances(three[0], [ann]) == [(0, 10 * k)]
+
+
+def unlike(what: str, found: object, expected: object) -> list[str]:
+    """What is wrong, if anything is."""
+    return [] if found == expected else [f"{what}: {found}, not {expected}"]
+
+
+def counted(answers: list[Any]) -> dict[str, int]:
+    """How often each code, `None` for done, or bug."""
+    return dict(Counter(str(one) for one in answers))
+
+
+async def test_fifty_bets_at_once_with_funds_for_some_place_exactly_these(
+    three: list[Strongroom], people: People, scale: Scale, held: Held
+) -> None:
+    began, wrong, races = monotonic(), [], 0
+    round = await new_round(three[0])
+    for _ in range(scale.ask(10, 20)):
+        for k in FUNDED:
+            races += 1
+            [ann] = await people(1, funds=10 * k)
+            found = await gate(
+                [code_of(three[i % 3].run(PlaceBet(ann, round, "A", 10))) for i in range(AT_ONCE)]
+            )
+            expected = {"None": k, "insufficient_funds": AT_ONCE - k}
+            wrong += unlike("codes", Counter(counted(found)), Counter(expected))
+            wrong += unlike("balance", await balances(three[0], [ann]), [(0, 10 * k)])
     await assert_clean(three[0])
+    held(raced("bets", scale, races, races * AT_ONCE, wrong, began))
+
+
+async def test_five_hundred_buyers_get_the_hundred_seats(
+    three: list[Strongroom], scale: Scale, held: Held
+) -> None:
+    began, wrong, races = monotonic(), [], scale.ask(10, 20)
+    for _ in range(races):
+        show = await new_event(three[0], SEATS)
+        buyers = [
+            code_of(three[i % 3].run(ReserveSeats(uuid7(), ((show.type, 1),), 600)))
+            for i in range(BUYERS)
+        ]
+        expected = {"None": SEATS, "sold_out": BUYERS - SEATS}
+        wrong += unlike("codes", counted(await gate(buyers)), expected)
+        wrong += unlike("seats", await seats_of(three[0], show.types), [(0, SEATS, 0)])
+    await assert_clean(three[0])
+    held(raced("seats", scale, races, races * BUYERS, wrong, began))
 
 
 async def test_fifty_times_the_same_key_has_one_effect(
-    three: list[Strongroom], people: People
+    three: list[Strongroom], people: People, scale: Scale, held: Held
 ) -> None:
-    [ann] = await people(1, funds=1000)
+    began, wrong, races = monotonic(), [], scale.ask(10, 20)
+    [ann] = await people(1, funds=10 * races)
     round = await new_round(three[0])
-    for turn in range(3):
+    for turn in range(races):
         calls = [
             three[i % 3].run(PlaceBet(ann, round, "A", 10), key=f"k{turn}") for i in range(AT_ONCE)
         ]
-        assert len({placed.bet_id for placed in await gate(calls)}) == 1
-    assert await balances(three[0], [ann]) == [(970, 30)]
+        answers = {msgspec.json.encode(one) for one in await gate(calls)}
+        wrong += unlike("answers", len(answers), 1)
+        left = 10 * (races - turn - 1)
+        wrong += unlike("balance", await balances(three[0], [ann]), [(left, 10 * (turn + 1))])
     await assert_clean(three[0])
+    held(raced("keys", scale, races, races * AT_ONCE, wrong, began))
+
+
+async def test_fifty_completions_make_one_order_and_fifty_payments_one_sale(
+    three: list[Strongroom], scale: Scale, held: Held
+) -> None:
+    began, wrong, races = monotonic(), [], scale.ask(10, 20)
+    show = await new_event(three[0], races)
+    for _ in range(races):
+        ann = uuid7()
+        booked = await reserve(three[0], ann, (show.type, 1))
+        wish = CompleteBooking(ann, booked.reservation_id, "MOMO")
+        answers = await gate([_answer(three[i % 3].run(wish)) for i in range(AT_ONCE)])
+        orders = [one for one in answers if not isinstance(one, str)]
+        wrong += unlike("completed", len(orders), 1)
+        wrong += unlike("refused", answers.count("wrong_state"), AT_ONCE - 1)
+        order = orders[0].order_id
+        told = news(await payment_of(three[0], order), orders[0].total_amount)
+        paid = await gate([code_of(three[i % 3].run(told)) for i in range(AT_ONCE)])
+        wrong += unlike("told", counted(paid), {"None": AT_ONCE})
+        wrong += unlike("tickets", len(await tickets_of(three[0], order)), 1)
+    wrong += unlike("seats", await seats_of(three[0], show.types), [(0, 0, races)])
+    await assert_clean(three[0])
+    held(raced("completions", scale, races, 2 * races * AT_ONCE, wrong, began))
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    """The answer, or the code of the refusal."""
+    try:
+        return await call
+    except StrongroomError as error:
+        return error.code
+
+
+async def test_fifty_scans_of_one_ticket_admit_once(
+    three: list[Strongroom], scale: Scale, held: Held
+) -> None:
+    began, wrong, races = monotonic(), [], scale.ask(10, 20)
+    show = await new_event(three[0], races)
+    for _ in range(races):
+        one = await bought(three[0], (show.type, 1))
+        (code,) = await tickets_of(three[0], one.order)
+        scans = [code_of(three[i % 3].run(CheckIn(code, str(i)))) for i in range(AT_ONCE)]
+        expected = {"None": 1, "already_checked_in": AT_ONCE - 1}
+        wrong += unlike("scans", counted(await gate(scans)), expected)
+    await assert_clean(three[0])
+    held(raced("scans", scale, races, races * AT_ONCE, wrong, began))
 
 
 async def test_withdrawals_transfers_and_bets_at_once_never_overspend(
