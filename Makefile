@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format lint types imports sql docs reference lock clean
+.PHONY: help setup demo test campaign check format lint types imports sql docs reference lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,10 +22,9 @@ demo: setup ## real bets over HTTP, matched, settled and paid; ends with the pro
 	$(BIN)/strongroom demo
 
 test: setup ## all tests, on a real Postgres; those that need the machine for themselves come last
-	$(BIN)/python -m pytest -n auto -m "not alone"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -n0 -m alone
 
-.PHONY: campaign
 campaign: setup ## every proof at full quantity, in parts; goes on where it was (ONLY=C1,C6 PARTS=2)
 	$(BIN)/python -m strongroom.lab.campaign $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS)) $(if $(AGAIN),--again)
 

@@ -21,9 +21,11 @@ DEFAULT_DATA_DIR = Path(".strongroom")
 
 PREFIX = "STRONGROOM_"
 
-NO_SETTINGS = ("STRONGROOM_RESOLVED", "STRONGROOM_TEST_")
-"""Beginnings of names that are of another kind: what `up` hands to its children, and what the
-tests are told."""
+NO_SETTINGS = ("STRONGROOM_TOKEN", "STRONGROOM_CAMPAIGN", "STRONGROOM_PART")
+"""Names of another kind: the token of `audit --token`, and what `make campaign` tells its parts."""
+
+NO_SETTINGS_BEGIN = ("STRONGROOM_RESOLVED", "STRONGROOM_TEST_")
+"""Beginnings of such names: what `up` hands to its children, and what the tests are told."""
 
 RATE = re.compile(r"[1-9]\d{0,5}/([1-9]\d{0,3} )?(second|minute|hour|day)s?").fullmatch
 
@@ -183,6 +185,8 @@ def unknown_names(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in sorted(environment):
         given = name.upper()  # settings are found whatever the case
-        if given.startswith(PREFIX) and given not in known and not given.startswith(NO_SETTINGS):
+        if not given.startswith(PREFIX) or given in known or given in NO_SETTINGS:
+            continue
+        if not given.startswith(NO_SETTINGS_BEGIN):
             (nearest,) = get_close_matches(given, known, n=1, cutoff=0)
             yield name, nearest

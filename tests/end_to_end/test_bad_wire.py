@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import socket
+import struct
 import time
 from email.message import Message
 
@@ -33,6 +34,7 @@ from end_to_end._spoiling import (  # noqa: F401
 from strongroom.doors.http.app import ROUTES
 from strongroom.doors.http.bodies import BULK_LIMIT
 from strongroom.doors.http.routing import Route
+from strongroom.lab.wire import request
 
 # Sizes -----------------------------------------------------------------------------------------
 
@@ -188,6 +190,25 @@ def test_what_is_not_http_is_turned_away(scene: Scene, said: bytes) -> None:
             connection.shutdown(socket.SHUT_WR)
         answer = raw_answer(connection)
     assert not answer or 400 <= int(answer.split()[1]) < 500, answer
+
+
+def test_who_leaves_without_reading_a_single_answer_is_no_error_of_ours(scene: Scene) -> None:
+    """Their answers fill every buffer on the way, then the connection is reset under them."""
+    many = request("GET", "/schema/openapi.json", "") * 200
+    with scene.house.client() as client:
+        for _ in range(3):
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                deaf.connect(("127.0.0.1", scene.house.apis[0].port))
+                deaf.sendall(many)
+                # While others are answered, its answers come to where nothing more can be written.
+                for _ in range(100):
+                    assert client.get("/api/wallets/me", scene.user.token).status == 200
+                reset = struct.pack("ii", 1, 0)
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            for _ in range(20):
+                assert client.get("/api/wallets/me", scene.user.token).status == 200
+    assert scene.house.apis[0].bugs() == []
 
 
 def test_a_connection_is_still_good_after_a_refusal(scene: Scene) -> None:

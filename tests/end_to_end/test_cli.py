@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,9 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_that_is(place: 
         strongroom_workrs="2",
         strongroom_pool_size="7",
         STRONGROOM_TEST_DATABASE_URL="none",
+        STRONGROOM_TOKEN="an operator's",
+        STRONGROOM_CAMPAIGN="/a/folder",
+        STRONGROOM_PART="3",
     )
     assert found.code == FINE
     warned = [json.loads(line) for line in found.err.splitlines() if line.startswith("{")]
@@ -441,6 +446,32 @@ def test_the_openapi_document_is_printed_without_a_database(tmp_path: Path) -> N
     found = cli("openapi", "--json", "--data-dir", "nowhere", cwd=tmp_path)
     assert found.json["openapi"].startswith("3.1")
     assert "/api/bets" in found.json["paths"]
+
+
+LONG = 2_000_000
+TELLS_MUCH = f"""
+import os, signal
+from strongroom.doors.cli.flags import tell
+signal.signal(signal.SIGALRM, lambda *_: os.write(2, b"."))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+tell("x" * {LONG})
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def test_a_long_answer_in_json_is_told_whole_though_its_writing_is_interrupted() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TELLS_MUCH],
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        select.select([process.stdout], [], [])
+        process.stderr.read(3)  # by now the pipe is full, and a signal has ended a write early
+        told = process.stdout.read()
+    assert process.returncode == 0
+    assert json.loads(told) == "x" * LONG
 
 
 def test_benches_are_found_by_name() -> None:

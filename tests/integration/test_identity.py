@@ -809,3 +809,11 @@ async def test_a_damaged_secret_is_not_replaced_behind_ones_back(tmp_path: Path)
 async def test_a_short_secret_is_refused_at_the_start(database: Database) -> None:
     with pytest.raises(ValueError, match="32 characters"):
         Identity(database, token_secret="short", access_ttl_s=9, refresh_ttl_s=9, rate_limits=False)
+
+
+async def test_who_has_no_password_is_checked_with_as_much_work_as_who_has_one() -> None:
+    passwords = Passwords()
+    assert not await passwords.matches(None, "any at all")
+    work = [text.rsplit("$", 2)[0] for text in (passwords._nobody, await passwords.hash("mine"))]
+    assert work[0] == work[1]
+    passwords.close()

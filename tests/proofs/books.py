@@ -44,6 +44,7 @@ UNTOLD = {
     "audit.pauses": {"id", "began_snapshot", "ended_snapshot"},
     "audit.reconciliations": {"duration_ms"},
     "events.dead_letters": {"id", "attempts"},
+    "events.log": {"causation"},
     "events.queues": {"since"},
     "ledger.accounts": {"id"},
     "orders.codes": {"number"},
@@ -51,7 +52,8 @@ UNTOLD = {
     "ticketing.tickets": {"code"},
 }
 """Columns that differ from run to run, by table; those of "" everywhere. How often a provider was
-asked is no effect: a call that died is counted too."""
+asked is no effect: a call that died is counted too. Of several messages any may be the last, whose
+command says that all is done."""
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")

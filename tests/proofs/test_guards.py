@@ -28,7 +28,7 @@ from strongroom.apps.betting import PlaceBet
 from strongroom.apps.orders.steps import TakeStep
 from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.orders import CompleteBooking
-from strongroom.core.db import Database
+from strongroom.core.db import Database, DatabaseDown
 from strongroom.doors.http.bodies import Body, decode
 from strongroom.doors.worker import worker_of
 from strongroom.errors import Invalid
@@ -187,7 +187,7 @@ async def test_an_effect_that_could_not_commit_leaves_no_answer(
     [ann] = await people(1, funds=100)
     round = await new_round(house)
     await execute(owner, BREAK_AT_COMMIT.format("betting.bets"))
-    with pytest.raises(asyncpg.DiskFullError):
+    with pytest.raises(DatabaseDown):
         await house.run(PlaceBet(ann, round, "A", 60), key="k")
     await execute(owner, MEND.format("betting.bets"))
     placed = await house.run(PlaceBet(ann, round, "A", 60), key="k")

@@ -8,12 +8,14 @@ import itertools
 import json
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import msgspec
 import pytest
 import uvloop
 
@@ -43,6 +45,10 @@ from strongroom.lab.programs import Program, ProgramEnded, family, rss_bytes, st
 from strongroom.lab.scenarios import Job, JobUnfit, NoSuchScenario, requests_of
 
 T = TypeVar("T")
+
+UNREAD_S = 5.0
+"""Longer than a load process takes for its requests: by then it says what came of them."""
+
 Behave = Callable[[int, bytes, asyncio.StreamWriter], Awaitable[None]]
 
 HELLO = """
@@ -465,6 +471,34 @@ def test_a_process_of_its_own_loads_a_real_server(tmp_path: Path) -> None:
     assert growth(samples) > 0.5
     # uvicorn sends itself the signal again once it has stopped in order.
     assert exit_code in (0, -15)
+
+
+def test_a_result_longer_than_a_pipe_arrives_whole_where_output_is_not_buffered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+
+    port = free_port()
+    job = Job("127.0.0.1", port, "wallet-read", ["t"], 20_000, connections=8, keep_bodies=20_000)
+
+    def read_late() -> bytes:
+        command = [sys.executable, "-m", "strongroom.lab.client_process"]
+        with subprocess.Popen(command, stdin=-1, stdout=-1) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(msgspec.json.encode(job))
+            process.stdin.close()
+            # Whoever ends before it was read has left a part of the result unsaid.
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(UNREAD_S)
+            return process.stdout.read()
+
+    async def story() -> bytes:
+        async with hello(tmp_path, port):
+            return await asyncio.to_thread(read_late)
+
+    found = msgspec.json.decode(play(story()), type=LoadResult)
+    assert found.bodies == [b"hello"] * 20_000
 
 
 def test_a_load_process_that_fails_says_why() -> None:

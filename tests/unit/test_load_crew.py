@@ -16,7 +16,7 @@ from strongroom.lab.client_process import LoadFailed
 from strongroom.lab.load.arrivals import Closed, Once, Shape, paced
 from strongroom.lab.load.crew import carry_out, merged, shares_of
 from strongroom.lab.load.plans import plan_of
-from strongroom.lab.load.running import Options, limited_by
+from strongroom.lab.load.running import Options, limited_by, timeline_of
 from strongroom.lab.load.thresholds import ThresholdUnfit
 from strongroom.lab.open_loop import (
     Answered,
@@ -278,6 +278,16 @@ def test_a_code_is_read_from_a_problem_and_from_nothing_else() -> None:
 def measured(behind_ms: float = 1.0, cpu: float = 0.1, waited: int = 0) -> OpenResult:
     behind = {round(behind_ms * 1000): 100}
     return OpenResult({}, behind, 0, cpu, waited)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(8.02, 8), (8.49, 8), (8.51, 9), (9.0, 9), (0.2, 1)])
+def test_a_last_piece_of_a_second_is_in_the_totals_and_not_in_the_timeline(
+    seconds: float, told: int
+) -> None:
+    spells = [Spell(100, {1000: 100}) for _ in range(int(seconds))]
+    last = [Spell(1, {1000: 1})] if seconds % 1 else []
+    result = OpenResult({}, {}, 0, 0.1, took_s=seconds, seconds=[*spells, *last])
+    assert [one.at_s for one in timeline_of(result, seconds)] == list(range(told))
 
 
 def test_a_generator_says_when_it_was_the_limit() -> None:

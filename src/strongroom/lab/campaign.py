@@ -103,7 +103,7 @@ PROOFS_OF = (
         ("C18",),
         "every interleaving of two operations",
         "test_interleavings.py",
-        20,
+        26,
         "one pair, 924 schedules",
     ),
     Proof(("C19",), "races by volume", "test_volumes.py", 10, "20 rounds of each race"),

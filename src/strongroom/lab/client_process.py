@@ -75,6 +75,13 @@ async def in_process(module: str, asked: msgspec.Struct, told: type[T]) -> T:
     return msgspec.json.decode(out, type=told)
 
 
+def tell(told: object) -> None:
+    """One line of JSON on stdout, whole. Where Python does not buffer its output a write may end
+    early and nobody takes up the rest: it does so behind an event loop that used io_uring."""
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(told) + b"\n")
+
+
 def main() -> int:
     try:
         try:
@@ -85,7 +92,7 @@ def main() -> int:
     except StrongroomError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)
         return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-    sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+    tell(result)
     return 0
 
 

@@ -29,7 +29,7 @@ from hdrh.histogram import HdrHistogram
 
 from strongroom.errors import StrongroomError
 from strongroom.lab.client import CONNECT_S, RECONNECT_PAUSE_S, ServerUnreachable, UnreadableAnswer
-from strongroom.lab.client_process import in_process
+from strongroom.lab.client_process import in_process, tell
 from strongroom.lab.figures import DIGITS, HOUR_US, US_PER_MS, US_PER_S
 from strongroom.lab.load.arrivals import Closed, Shape, instants, paced, part_of, warmed
 from strongroom.lab.scenarios import Job, requests_of
@@ -534,7 +534,7 @@ def main() -> int:
     except StrongroomError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)
         return 1
-    sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+    tell(result)
     return 0
 
 

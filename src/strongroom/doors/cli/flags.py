@@ -103,8 +103,12 @@ def _named(place: tuple[int | str, ...]) -> str:
 
 
 def tell(found: Any) -> None:
-    """One line of JSON on stdout."""
-    sys.stdout.write(msgspec.json.encode(found, enc_hook=str).decode() + "\n")
+    """One line of JSON on stdout, whole."""
+    line = msgspec.json.encode(found, enc_hook=str) + b"\n"
+    sys.stdout.flush()
+    while line:
+        # Unbuffered (PYTHONUNBUFFERED), a write may end early and say how far it came.
+        line = line[sys.stdout.buffer.write(line) :]
     sys.stdout.flush()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
+from collections import deque
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from strongroom.doors.http.app import application
 from strongroom.main import DRAIN_S, Strongroom
@@ -25,6 +28,33 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
+class Connection(HttpToolsProtocol):
+    """A connection whose end every request on it hears of. uvicorn tells only the newest, but
+    answers the oldest: the answer to a client that sent many and went would be written to a closed
+    socket, and logged as an error of ours."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._older: deque[RequestResponseCycle] = deque()
+        super().connection_made(transport)
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if before is not None and before is not self.cycle and not before.response_complete:
+            self._older.append(before)
+
+    def on_response_complete(self) -> None:
+        if self._older:  # they are answered in the order in which they came
+            self._older.popleft()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._older:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+
 class Server(uvicorn.Server):
     """A uvicorn that is not ready from the moment it is told to stop."""
 
@@ -42,7 +72,7 @@ def serve(house: Strongroom, listening: socket.socket) -> None:
     config = uvicorn.Config(
         application(house),
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         lifespan="on",
         log_config=None,
         access_log=False,

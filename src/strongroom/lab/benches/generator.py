@@ -25,7 +25,7 @@ import uvloop
 from strongroom.errors import Refused
 from strongroom.lab.arena import free_port
 from strongroom.lab.bench import Bench, Turn, Verdict
-from strongroom.lab.client_process import in_process
+from strongroom.lab.client_process import in_process, tell
 from strongroom.lab.figures import US_PER_S, Figures
 from strongroom.lab.load.arrivals import instants, paced
 from strongroom.lab.open_loop import BEHIND_MS, Answered, OpenResult, Plan, Stream, drive, quantiles
@@ -207,7 +207,7 @@ def main(arguments: list[str]) -> int:
         uvloop.run(serve(int(arguments[-1])))
         return 0
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(baseline_of(plan))) + b"\n")
+    tell(uvloop.run(baseline_of(plan)))
     return 0
 
 

@@ -4,7 +4,7 @@
     await crowd.gather()
     async with crowd.at_work():
         ...  # faults
-    trial = await crowd.accounted(...)
+    trial = await tried(crowd, ...)  # see `accounting`
 
 Its wishes are noted before they are sent: see `asking`. Chance is seeded, client by client; what
 the crowd asks for still depends on what it is told, and so on the schedule of the machine.

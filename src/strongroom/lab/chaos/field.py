@@ -121,6 +121,7 @@ class Field:
         self._stack = contextlib.AsyncExitStack()
         self._away = dsn_through is not None
         self._owner: Database
+        self._place: Place
         self.folder: Path
         self.postgres: EmbeddedPostgres
         self.house: Strongroom
@@ -135,7 +136,7 @@ class Field:
             self.postgres = EmbeddedPostgres(self.folder / "postgres")
             stack.push_async_callback(asyncio.to_thread, self.postgres.stop)
             await asyncio.to_thread(self.postgres.start)
-            place = place_in(self.postgres)
+            self._place = place = place_in(self.postgres)
             await prepare(place)
             self._announce(place)
             self._owner = await stack.enter_async_context(Database(place.owner, pool_size=3))
@@ -215,9 +216,8 @@ class Field:
 
     async def start_postgres(self) -> None:
         """Returns when it has recovered and accepts connections. Does nothing while it runs."""
-        before = self.postgres.dsn("strongroom_owner")
         await asyncio.to_thread(self.postgres.start)
-        assert self.postgres.dsn("strongroom_owner") == before, "it has moved"
+        assert self.postgres.dsn("strongroom_owner") == self._place.owner, "it has moved"
 
     async def people(
         self, count: int, funds: int = 0, *, role: Literal["user", "operator"] = "user"

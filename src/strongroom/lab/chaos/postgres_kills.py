@@ -49,6 +49,8 @@ class PostgresKiller:
         self._field, self._crowd = field, crowd
         self._chance = random.Random(seed)
         self.killed: Counter[str] = Counter()
+        self.under_way = 0
+        """Requests that had no answer yet when Postgres died."""
         self.recovery_ms: list[float] = []
         self.violations: list[str] = []
 
@@ -56,6 +58,7 @@ class PostgresKiller:
         """So many kills; returns when work goes on after the last one."""
         for number in range(1, count + 1):
             await asyncio.sleep(self._chance.expovariate(1 / PAUSE_S))
+            self.under_way += sum(one.reply is None for one in self._crowd.notes.asked)
             if number % CHILDS_TURN:
                 await self._kill_postmaster()
             else:
@@ -122,7 +125,7 @@ async def postgres_kills(wanted: Wanted, say: Say) -> Trial:
             faults=killer.killed.total(),
             seconds=seconds,
             recovery_ms=killer.recovery_ms,
-            what={kind: float(times) for kind, times in killer.killed.items()},
+            what={**killer.killed, "under way": killer.under_way},
             violations=killer.violations,
             enough=enough,
         )

@@ -5,8 +5,8 @@ refusals were, what happened while a fault lasted, which keys were acknowledged.
 Open loop as `open_loop`, but people bring connections of their own, as many as wait at once. Runs
 in a process of its own, `gathered` starts it:
 
-    echo '{"port": 8000, "flows": [{"name": "bets", "per_second": 100, "job": {…}}], "seconds": 10,
-        "into": "recalled"}' | python -m strongroom.lab.chaos.throng
+    echo '{"port": 8000, "flows": [{"name": "bets", "per_second": 100, "job": {…}}], "seconds": 10}' |
+        python -m strongroom.lab.chaos.throng
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import asyncio
 import gc
 import heapq
 import sys
-import tempfile
 import time
 from collections import Counter, deque
-from pathlib import Path
 from typing import cast
 
 import msgspec
 import uvloop
 
-from strongroom.lab.client_process import in_process
+from strongroom.lab.client_process import in_process, tell
 from strongroom.lab.figures import US_PER_S
 from strongroom.lab.open_loop import quantiles
 from strongroom.lab.scenarios import Job, requests_of
@@ -66,9 +64,6 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     at: float = 0.0
     """The instant of the first request, by the machine's monotonic clock; at once if it is over."""
-    into: str = ""
-    """The file that takes what is remembered: some megabytes, too much for a pipe whose reader
-    may be told of the end before it has read all."""
 
 
 class Met(msgspec.Struct, array_like=True):
@@ -270,28 +265,14 @@ async def carry_out(plan: Plan) -> Recalled:
     return Recalled(began, throng.met, behind_ms, throng.most, share)
 
 
-class Kept(msgspec.Struct):
-    """How many requests were remembered."""
-
-    requests: int
-
-
 async def gathered(plan: Plan) -> Recalled:
     """Runs the plan in a new process and waits for it; ends that process when cancelled."""
-    with tempfile.TemporaryDirectory(prefix="strongroom-throng-") as folder:
-        into = Path(folder) / "recalled"
-        plan = msgspec.structs.replace(plan, into=str(into))
-        kept = await in_process("strongroom.lab.chaos.throng", plan, Kept)
-        found = msgspec.msgpack.decode(into.read_bytes(), type=Recalled)
-    assert len(found.of()) == kept.requests
-    return found
+    return await in_process("strongroom.lab.chaos.throng", plan, Recalled)
 
 
 def main() -> int:
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    found = uvloop.run(carry_out(plan))
-    Path(plan.into).write_bytes(msgspec.msgpack.encode(found))
-    sys.stdout.buffer.write(msgspec.json.encode(Kept(len(found.of()))) + b"\n")
+    tell(uvloop.run(carry_out(plan)))
     return 0
 
 

@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from strongroom.errors import StrongroomError
+from strongroom.lab.client_process import tell
 from strongroom.lab.open_loop import OpenResult, Plan, Spell, carried_out, connected
 
 
@@ -35,14 +36,9 @@ class Begin(msgspec.Struct):
     begin: float
 
 
-def _tell(told: Told) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
-    sys.stdout.buffer.flush()
-
-
 async def _work(plan: Plan) -> OpenResult:
-    load = await connected(plan, lambda at, spell: _tell(Told(at=at, spell=spell)))
-    _tell(Told(ready=True))
+    load = await connected(plan, lambda at, spell: tell(Told(at=at, spell=spell)))
+    tell(Told(ready=True))
     line = await asyncio.to_thread(sys.stdin.buffer.readline)
     if not line:
         # Whoever started us is gone.
@@ -55,9 +51,9 @@ def main() -> int:
     try:
         result = uvloop.run(_work(plan))
     except StrongroomError as error:
-        _tell(Told(code=error.code, detail=error.detail))
+        tell(Told(code=error.code, detail=error.detail))
         return 1
-    _tell(Told(result=result))
+    tell(Told(result=result))
     return 0
 
 

@@ -49,6 +49,9 @@ BUSY_SHARE = 0.9
 WAITED_SHARE = 0.01
 """Of arrivals that found no connection free: with more, the server never saw all of the load."""
 
+FRAGMENT_S = 0.5
+"""The last second of a run is often a piece of one; shorter than this it looks like a collapse."""
+
 CURVE = (0, 10, 25, 50, 75, 90, 95, 97.5, 99, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999, 100)
 """Percentiles of the latency plot: closer together towards the tail."""
 
@@ -132,7 +135,7 @@ class Run:
         scene = await set_up(plan, target)
         if await self._drained() is None:
             raise QueuesFull()
-        facts, began_at = machine(), now()
+        facts, began_at = machine(await target.postgres()), now()
         todo = staged(plan, scene, target, self._options.seed)
         seen.step = "getting ready"
         result = await self._load(todo)
@@ -167,7 +170,7 @@ class Run:
             generator_cpu=result.client_cpu_share,
             generator_limited=limited_by(result, figures["p99_ms"], todo.connections),
             streams=streams,
-            timeline=_timeline(result),
+            timeline=timeline_of(result, _seconds(plan, result)),
             samples=self._samples,
             thresholds=self._stands(figures),
             expected=expected,
@@ -332,9 +335,12 @@ def _stream(name: str, one: Answered) -> StreamResult:
     )
 
 
-def _timeline(result: OpenResult) -> list[Second]:
-    found = []
+def timeline_of(result: OpenResult, seconds: float) -> list[Second]:
+    """Second by second, but for a last one of which the run saw only the beginning."""
+    found: list[Second] = []
     for at, one in enumerate(result.seconds):
+        if at and seconds - at < FRAGMENT_S:
+            break
         ended, failed = sum(one.ended_us.values()), one.failed
         p50, p99 = quantiles(one.ended_us, 50, 99) if ended else (None, None)
         unanswered = failed.get("unanswered", 0)

@@ -28,6 +28,7 @@ from strongroom.doors.cli.instance import Instance
 from strongroom.doors.cli.reach import house_of
 from strongroom.errors import Busy, Invalid, NotFound, Refused
 from strongroom.lab.load.result import Invariant, Sample
+from strongroom.lab.machine import postgres_version
 from strongroom.lab.programs import cpu_s, family
 from strongroom.main import Strongroom
 from strongroom.settings import Settings
@@ -100,6 +101,10 @@ class Target(ABC):
     @abstractmethod
     async def invariants(self) -> list[Invariant]:
         """Checks the books."""
+
+    async def postgres(self) -> str | None:
+        """The version of its database; None where that cannot be seen."""
+        return None
 
     async def post(self, path: str, body: dict[str, Any], token: str | None = None) -> Any:
         """As the operator, under a new key; StepRefused unless it is done."""
@@ -179,6 +184,9 @@ class Near(Target):
         cpu = used / (now - self._looked_at) if self._spent else None
         self._spent, self._looked_at = spent, now
         return Sample(at_s, queued, row["opened"], row["busy"], cpu, memory_bytes(pids))
+
+    async def postgres(self) -> str | None:
+        return await postgres_version(self.house.place.app)
 
     async def invariants(self) -> list[Invariant]:
         names: list[str] = []
