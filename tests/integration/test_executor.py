@@ -376,7 +376,7 @@ async def test_a_row_that_another_holds_too_long_delays_only_those_who_need_it(
         await db.execute(HOLD, ann)
         await impatient.executor.run([held, free])
     assert (await free.future).reply
-    assert (await code_of(_checked(held))) == "overloaded"
+    assert (await code_of(_checked(held))) == "row_held"
     assert await granted(owner) == 1
 
 

@@ -2,7 +2,8 @@
 
 Requests that arrive while a group is under way form the next one: no timer, no delay when quiet,
 hundreds of commands per fsync when busy. A refused command leaves its neighbours untouched; a
-group that fails is run again, then halved, so that a poisonous command fails alone.
+group that fails is run again, then halved, so that a poisonous command fails alone. A row that
+somebody else holds is left out, so that only who needs it has to come again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
 from strongroom.core.commands.work import Sources, Work, sql
 from strongroom.core.db import Connection, Database, DatabaseDown
 from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE, TOO_SLOW, UNWRITABLE
+from strongroom.core.db.held import SHORT_MS, Held, Locks, RowHeld, wait_at_most
 from strongroom.core.events import Publish
 from strongroom.errors import Refused, StrongroomError
 
@@ -37,6 +39,10 @@ RETRIES = 5
 
 RECONNECTS = 7
 """With doubling pauses this bridges about 6 s: a restart of Postgres after a crash."""
+
+VAIN_TRIES = 2
+"""Who does not learn what it waits for, because others wait before it, tries this often to be the
+first, then the group is halved."""
 
 ANSWERS_TASK = "answers"
 
@@ -63,6 +69,15 @@ class Poison(Exception):
         self.ticket, self.error = ticket, error
 
 
+class TakenOut(Exception):
+    """Some need a row that somebody holds, and the group cannot go on with them: it is run again
+    without. No bug."""
+
+    def __init__(self, tickets: list[Ticket], error: RowHeld) -> None:
+        super().__init__(repr(error))
+        self.tickets, self.error = tickets, error
+
+
 class Executor:
     """Runs groups of one command type to their end; every ticket gets its outcome.
 
@@ -77,6 +92,7 @@ class Executor:
         self._publish = publish
         self._sources = sources or Sources()
         self._answering: set[asyncio.Task[None]] = set()
+        self.held = Held(database, self._sources.pause)
         self.groups = 0
         self.commands = 0
 
@@ -103,13 +119,21 @@ class Executor:
             for ticket in pending:
                 ticket.fail(error)
 
-    async def _run(self, group: list[Ticket], also: Also | None) -> None:
-        lost = races = 0
+    async def _run(self, group: list[Ticket], also: Also | None, *, part: bool = False) -> None:
+        lost = races = vain = 0
         looked = False
+        # Of a part of a group somebody has waited in vain already; who is alone may wait.
+        wait_ms = SHORT_MS if part and len(group) > 1 else None
         while group:
+            locks = Locks(self.held)
             try:
-                await self._attempt(group, also, lost_race=looked)
+                await self._attempt(group, also, locks, lost_race=looked, wait_ms=wait_ms)
                 return
+            except TakenOut as out:
+                for ticket in out.tickets:
+                    self.held.met(type(ticket.command), out.error)
+                    ticket.fail(out.error)
+                group = [ticket for ticket in group if ticket not in out.tickets]
             except Poison as poison:
                 log.error("poisonous command", command=poison.ticket.name, exc_info=poison.error)
                 poison.ticket.fail(poison.error)
@@ -124,12 +148,16 @@ class Executor:
                     return
                 await self._pause(0, 0.005 * 2**races)
             except LOCK_WAIT as error:
-                # A row is held for longer than any group takes: who can still wait is tried apart.
-                for ticket in group:
-                    if monotonic() > ticket.deadline:
-                        ticket.fail(Overloaded())
-                await self._halve([one for one in group if not one.done], also, error)
-                return
+                # A row is held for longer than any group takes: the others go on without it, and
+                # where it stays unknown who can still wait is tried apart.
+                group = _still_waiting(group)
+                if await self.held.learn(locks, error):
+                    wait_ms = SHORT_MS
+                elif locks.asked is None or len(group) == 1 or vain == VAIN_TRIES:
+                    await self._halve(group, also, error)
+                    return
+                else:
+                    wait_ms, vain = SHORT_MS, vain + 1
             except (CommitUnknown, *LOST) as error:
                 lost += 1
                 late = lost > RECONNECTS
@@ -151,17 +179,29 @@ class Executor:
         """A group that cannot commit whole: each half alone, down to the one that is at fault."""
         if len(group) > 1:
             middle = len(group) // 2
-            await self._run(group[:middle], also)
-            await self._run(group[middle:], also)
+            part = isinstance(error, LOCK_WAIT)
+            await self._run(group[:middle], also, part=part)
+            await self._run(group[middle:], also, part=part)
         elif group:
             group[0].fail(_told(error, group[0]))
 
-    async def _attempt(self, group: list[Ticket], also: Also | None, *, lost_race: bool) -> None:
+    async def _attempt(
+        self,
+        group: list[Ticket],
+        also: Also | None,
+        locks: Locks,
+        *,
+        lost_race: bool,
+        wait_ms: int | None,
+    ) -> None:
         """One transaction. Outcomes reach the tickets after COMMIT, and only then."""
         committing = False
         try:
             async with self._db.transaction() as db:
-                outcomes = await self._decide(db, group, also, lost_race)
+                if wait_ms:
+                    await wait_at_most(db, wait_ms)
+                work = Work(db, self._publish, self._sources, locks=locks, lost_race=lost_race)
+                outcomes = await self._decide(work, group, also)
                 committing = True
         except LOST as error:
             raise CommitUnknown() if committing else error from error
@@ -197,17 +237,22 @@ class Executor:
         await self.commit(waiting, also)
 
     async def _decide(
-        self, db: Connection, group: list[Ticket], also: Also | None, lost_race: bool
+        self, work: Work, group: list[Ticket], also: Also | None
     ) -> list[tuple[Ticket, Outcome]]:
+        db = work.db
         outcomes: list[tuple[Ticket, Outcome]] = []
         todo = await self._claim(db, group, outcomes)
-        work = Work(db, self._publish, self._sources, lost_race=lost_race)
         if todo:
             commands = [ticket.command for ticket in todo]
             work.asked = [(ticket.principal, ticket.key) for ticket in todo]
             try:
                 await type(commands[0]).fetch(work, commands)
                 await work.read_clock()
+            except RowHeld as error:
+                needing = [one for one in todo if error.is_about(one.command)]
+                if needing or len(todo) == 1:
+                    raise TakenOut(needing or todo, error) from error
+                raise
             except StrongroomError as error:
                 # Not now for any of them, as while payouts are paused.
                 outcomes += [(ticket, Outcome(error=error)) for ticket in todo]
@@ -223,6 +268,8 @@ class Executor:
                 outcomes.append((ticket, _replay(ticket, first.fingerprint, outcome)))
                 continue
             outcome = _decide_one(work, ticket)
+            if isinstance(outcome.error, RowHeld):
+                self.held.met(type(ticket.command), outcome.error)
             outcomes.append((ticket, outcome))
             if id and outcome.stored:
                 decided[id] = ticket, outcome
@@ -260,11 +307,21 @@ class Executor:
 
 def _told(error: Exception, ticket: Ticket) -> Exception:
     """What the caller of the one command that failed is told."""
+    if isinstance(error, RowHeld):
+        return error
     if isinstance(error, TOO_SLOW):
         log.warning("not served", command=ticket.name, error=repr(error))
         return Overloaded()
     log.error("command failed", command=ticket.name, exc_info=error)
     return DatabaseDown() if isinstance(error, UNWRITABLE) else error
+
+
+def _still_waiting(group: list[Ticket]) -> list[Ticket]:
+    """Those whose deadline has not passed; the others are told."""
+    for ticket in group:
+        if monotonic() > ticket.deadline:
+            ticket.fail(Overloaded())
+    return [ticket for ticket in group if not ticket.done]
 
 
 def _replay(ticket: Ticket, fingerprint: bytes, earlier: Outcome) -> Outcome:
@@ -284,6 +341,8 @@ def _decide_one(work: Work, ticket: Ticket) -> Outcome:
         raise
     except StrongroomError as error:
         if work.mark != mark:
+            if isinstance(error, RowHeld):
+                raise TakenOut([ticket], error) from error
             raise Poison(ticket, AssertionError(f"refused after a change: {error!r}")) from error
         if isinstance(error, Refused):
             request = str(ticket.request) if ticket.request else None

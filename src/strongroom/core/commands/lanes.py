@@ -14,6 +14,7 @@ from strongroom.clock import monotonic
 from strongroom.core.commands.command import Command, Draining, Overloaded
 from strongroom.core.commands.executor import Executor
 from strongroom.core.commands.ticket import Outcome, Ticket
+from strongroom.core.db.held import RowHeld
 from strongroom.errors import Busy
 
 QUEUE_LIMIT = 10_000
@@ -63,7 +64,11 @@ class Lane:
         return (len(self._queue) // self._limit + 1) * group_s
 
     def put(self, ticket: Ticket) -> None:
-        """Joins the group that is forming; Overloaded when that would be too late."""
+        """Joins the group that is forming; Overloaded when that would be too late, RowHeld when
+        it needs what somebody holds."""
+        held = self._executor.held
+        if held and held.turns_away(ticket.command):
+            raise RowHeld()
         waiting = len(self._queue)
         if waiting >= QUEUE_LIMIT or monotonic() + self.wait_s > ticket.deadline:
             raise Overloaded()
@@ -136,11 +141,13 @@ class Lane:
 
 
 def _told_to_come_again(ticket: Ticket) -> bool:
-    """Answers follow a COMMIT a moment later, so who has one by the end of its group failed."""
+    """Answers follow a COMMIT a moment later, so who has one by the end of its group failed. Who
+    needs a row that somebody holds says nothing of the others."""
     future = ticket.future
     if not future.done() or future.cancelled() or future.exception() is not None:
         return False
-    return isinstance(future.result().error, Busy)
+    error = future.result().error
+    return isinstance(error, Busy) and not isinstance(error, RowHeld)
 
 
 class Lanes:

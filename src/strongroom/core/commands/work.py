@@ -15,6 +15,7 @@ from uuid import UUID
 from strongroom.clock import Clock
 from strongroom.core.commands.command import Reply
 from strongroom.core.db import Connection, Database, Queries, Table
+from strongroom.core.db.held import Locks, by_id
 from strongroom.core.events import Event, Outbox, Publish
 from strongroom.core.ledger import Books
 from strongroom.errors import NotFound
@@ -72,6 +73,7 @@ class Kept(Generic[R]):
         changes: Sequence[str] = (),
     ) -> None:
         self.row, self.table, self.lock, self.update = row, table, lock, update
+        self.locking = by_id(lock)
         self.inserted = _reader(table.columns)
         self.updated = _reader(("id", *changes))
 
@@ -88,7 +90,8 @@ class Work:
     `now` is the clock, read after the locks; `new_id` and `new_secret` give what is unguessable:
     all three come from `sources`. `lost_race` says that this group was undone once already by a
     key that existed; `asked` has the principal and key of each command, `noted` is what a fetch
-    saw beside rows.
+    saw beside rows. Rows that somebody holds are left out by `locks`: a decision that needs one
+    raises RowHeld.
     """
 
     def __init__(
@@ -97,12 +100,14 @@ class Work:
         publish: Publish,
         sources: Sources,
         *,
+        locks: Locks | None = None,
         lost_race: bool = False,
     ) -> None:
         self.db = db
         self.new_secret = sources.new_secret
         self.lost_race = lost_race
-        self.books = Books()
+        self._locks = locks or Locks()
+        self.books = Books(self._locks)
         self.outbox = Outbox(publish)
         self.now: datetime = None  # type: ignore[assignment]  # set when the locks are won
         self.cause: UUID | None = None
@@ -127,7 +132,7 @@ class Work:
         """Locks the rows with these ids, in order, for the rest of the transaction."""
         wanted = sorted(set(ids))
         if wanted:
-            self.hold(kept, await self.db.fetch(kept.lock, wanted))
+            self.hold(kept, await self._locks.fetch(self.db, kept.locking, wanted))
 
     def hold(self, kept: Kept[R], records: Iterable[Any]) -> list[R]:
         """Takes rows that another query of the room has locked."""
@@ -148,10 +153,14 @@ class Work:
         return made
 
     def find(self, kept: Kept[R], id: UUID) -> R | None:
+        if self._locks.left_out:
+            self._locks.check(kept.locking, id)
         return self._rows.get(kept, {}).get(id)
 
     def held(self, kept: Kept[R]) -> list[R]:
-        """All rows of the table that the group has fetched."""
+        """All rows of the table that the group has fetched; a decision must not overlook one."""
+        if self._locks.left_out and self.now is not None:
+            self._locks.check_all(kept.locking)
         return list(self._rows.get(kept, {}).values())
 
     def get(self, kept: Kept[R], id: UUID) -> R:

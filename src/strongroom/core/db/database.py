@@ -29,8 +29,10 @@ SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
     # Locks are held for milliseconds, by a batch of thousands for half a second; who waits longer
-    # waits for something broken.
-    "lock_timeout": "2000",
+    # waits for something broken. Less than what a write may take, so that those who share a group
+    # with who waits in vain can still be served; more than Postgres' deadlock_timeout of a second,
+    # or a deadlock would look like a held row.
+    "lock_timeout": "1200",
     "statement_timeout": "30000",
     "idle_in_transaction_session_timeout": "30000",
     "jit": "off",

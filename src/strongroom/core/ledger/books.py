@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from strongroom.core.db import Connection, Queries, Table
+from strongroom.core.db.held import Locking, Locks
 from strongroom.errors import NotFound, Refused
 from strongroom.ids import HOUSE
 from strongroom.money import MAX_BALANCE, VND
@@ -143,6 +144,10 @@ async def open_accounts(db: Connection, keys: Iterable[AccountKey]) -> None:
     await db.execute(sql.open_accounts, *columns, [floor_of(key) for key in ordered])
 
 
+ACCOUNTS = Locking(
+    sql.lock_accounts, lambda keys: [list(column) for column in zip(*keys, strict=True)]
+)
+
 Leg = tuple[Account, int, EntryType]
 """One entry to be: the account, the signed amount, the type."""
 
@@ -152,9 +157,13 @@ def _too_little(account: Account, amount: int) -> str:
 
 
 class Books:
-    """Locked accounts by key, and the transfers posted against them in memory."""
+    """Locked accounts by key, and the transfers posted against them in memory.
 
-    def __init__(self) -> None:
+    Accounts that somebody holds are left out by `locks`: who needs one is told RowHeld.
+    """
+
+    def __init__(self, locks: Locks | None = None) -> None:
+        self._locks = locks or Locks()
         self._accounts: dict[AccountKey, Account] = {}
         self._touched: dict[int, Account] = {}
         self._transfers: list[tuple[Any, ...]] = []
@@ -166,13 +175,16 @@ class Books:
 
     def __getitem__(self, key: AccountKey) -> Account:
         """The account; NotFound when its owner never had one."""
-        account = self._accounts.get(key)
+        account = self.find(key)
         if account is None:
             raise NotFound()
         return account
 
     def find(self, key: AccountKey) -> Account | None:
-        return self._accounts.get(key)
+        account = self._accounts.get(key)
+        if account is None and self._locks.left_out:
+            self._locks.check(ACCOUNTS, key)
+        return account
 
     async def lock(self, db: Connection, keys: Iterable[AccountKey]) -> None:
         """Locks the accounts until the transaction ends; the house's own open when first needed.
@@ -185,14 +197,14 @@ class Books:
             return
         await self._lock(db, wanted)
         missing = {key for key in wanted - self._accounts.keys() if _is_house(key)}
+        missing -= {key for _, key in self._locks.left_out}
         if missing:
             await open_accounts(db, missing)
             self._accounts.clear()
             await self._lock(db, wanted)
 
     async def _lock(self, db: Connection, keys: Iterable[AccountKey]) -> None:
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        for row in await db.fetch(sql.lock_accounts, *columns):
+        for row in await self._locks.fetch(db, ACCOUNTS, list(keys)):
             key = AccountKey(row[1], row[2], row[3])
             self._accounts[key] = Account(row[0], key, row[4], row[5], row[6])
 

@@ -168,9 +168,14 @@ async def slow_database(seconds: float, seed: int, bounds: Bounds = STRICT) -> T
 
 
 async def hot_row(
-    seconds: float, seed: int, bounds: Bounds = STRICT, *, row: str = "round"
+    seconds: float,
+    seed: int,
+    bounds: Bounds = STRICT,
+    *,
+    row: str = "round",
+    pressure: float = PRESSURE,
 ) -> Trial:
-    """Somebody holds one row while three times the capacity arrives, a tenth of it for that row.
+    """Somebody holds one row while so many times the capacity arrives, a tenth of it for that row.
     Who does not need the row is to notice nothing."""
     trial = Trial(row="C11", name=f"hot-{row}", seed=seed, faults=0, acknowledged=0)
     began = monotonic()
@@ -181,8 +186,8 @@ async def hot_row(
         one = [everybody[0]] if row == "wallet" else everybody[:40]
         round = 1 if row == "round" else 0
         flows = [
-            bettors.flow("hot", 0.1 * PRESSURE * capacity, round, one),
-            bettors.flow("others", 0.9 * PRESSURE * capacity, 0, everybody[40:]),
+            bettors.flow("hot", 0.1 * pressure * capacity, round, one),
+            bettors.flow("others", 0.9 * pressure * capacity, 0, everybody[40:]),
         ]
         usual_s, after_s = 2.0, min(2 * seconds, LOOK_AFTER_S)
         async with bettors.thronging(flows, usual_s + seconds + after_s) as throng:
@@ -208,7 +213,7 @@ async def hot_row(
             "capacity_per_s": capacity,
             "usual_per_s": usual,
             "good_per_s": good,
-            "intended_per_s": PRESSURE * capacity,
+            "intended_per_s": pressure * capacity,
             "hot_good": float(sum(one.succeeded for one in hot if since <= one.at < until)),
             "refused": float(len(refused(during))),
             "behind_ms": found.behind_ms,
