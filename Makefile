@@ -22,8 +22,8 @@ demo: setup ## real bets over HTTP, matched, settled and paid; ends with the pro
 	$(BIN)/strongroom demo
 
 test: setup ## all tests, on a real Postgres; those that need the machine for themselves come last
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not alone"
-	$(BIN)/python -m pytest -n0 -m alone
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not alone" --durations=30 --durations-min=8
+	$(BIN)/python -m pytest -n0 -m alone --durations=0 --durations-min=8
 
 campaign: setup ## every proof at full quantity, in parts; goes on where it was (ONLY=C1,C6 PARTS=2)
 	$(BIN)/python -m strongroom.lab.campaign $(if $(ONLY),--only $(ONLY)) $(if $(PARTS),--parts $(PARTS)) $(if $(AGAIN),--again)
