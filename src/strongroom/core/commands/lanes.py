@@ -63,14 +63,17 @@ class Lane:
             group_s = max(group_s, monotonic() - self._began[0])
         return (len(self._queue) // self._limit + 1) * group_s
 
+    def full(self, deadline: float) -> bool:
+        """Whether one that comes now would be served too late."""
+        return len(self._queue) >= QUEUE_LIMIT or monotonic() + self.wait_s > deadline
+
     def put(self, ticket: Ticket) -> None:
         """Joins the group that is forming; Overloaded when that would be too late, RowHeld when
         it needs what somebody holds."""
         held = self._executor.held
         if held and held.turns_away(ticket.command):
             raise RowHeld()
-        waiting = len(self._queue)
-        if waiting >= QUEUE_LIMIT or monotonic() + self.wait_s > ticket.deadline:
+        if self.full(ticket.deadline):
             raise Overloaded()
         self._queue.append(ticket)
         self._ready.set()
@@ -170,6 +173,11 @@ class Lanes:
             lane = self._lanes[kind] = Lane(self._executor, limit, self._width)
         lane.put(ticket)
         return await ticket.future
+
+    def full(self, kind: type[Command], within_s: float) -> bool:
+        """Whether a command of this kind that has so long would be turned away now."""
+        lane = self._lanes.get(kind)
+        return lane is not None and lane.full(monotonic() + within_s)
 
     @property
     def _idle(self) -> bool:

@@ -78,6 +78,10 @@ class DatabaseDown(Busy):
     """The database does not answer. Try again shortly, with the same key."""
 
 
+class DatabaseBusy(Busy):
+    """The database takes too long for this just now. Try again shortly."""
+
+
 async def _as_it_is(_: Connection) -> None:
     """Nothing sets anything for longer than its transaction, so there is nothing to undo: this
     saves a round trip after each."""
@@ -157,13 +161,16 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for reading, outside a transaction; DatabaseDown when there is none."""
+        """A connection for reading, outside a transaction; DatabaseDown when there is none, and
+        DatabaseBusy when it takes too long."""
         try:
             db = await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
         except LOST as error:
             raise DatabaseDown() from error
         try:
             yield db  # type: ignore[misc]  # the pool's proxy behaves as the connection
+        except TOO_SLOW as error:
+            raise DatabaseBusy() from error
         except LOST as error:
             # Whatever state it is in, it does not go back to the pool.
             not_its_own = isinstance(error, OSError | TimeoutError) and not _is_closed(db)

@@ -19,6 +19,7 @@ from strongroom.doors.http.betting_routes import BETTING
 from strongroom.doors.http.money_routes import MONEY
 from strongroom.doors.http.ops_routes import OPS
 from strongroom.doors.http.orders_routes import ORDERS
+from strongroom.doors.http.overflow import Overflow
 from strongroom.doors.http.payment_routes import PAYMENTS
 from strongroom.doors.http.problems import MethodNotAllowed, problem
 from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, table
@@ -40,7 +41,7 @@ READY_S = 0.25
 """A pool that cannot lend a connection within this is saturated or cut off."""
 
 
-def application(house: Strongroom) -> ASGIApp:
+def application(house: Strongroom, seen: Seen, overflow: Overflow) -> ASGIApp:
     """The ASGI application of a house, which opens and closes with its lifespan.
 
     The table stands before Litestar: passing through the framework's router and middleware cost a
@@ -52,8 +53,7 @@ def application(house: Strongroom) -> ASGIApp:
         async with house:
             yield
 
-    seen = Seen(house.executor, house.caches)
-    api = table(house, seen, ROUTES)
+    api = table(house, seen, overflow, ROUTES)
     others = Litestar(
         route_handlers=_plain(house, seen),
         lifespan=[lifespan],

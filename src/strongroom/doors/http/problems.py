@@ -43,6 +43,9 @@ STATUS_OF_CODE = {
 """Codes whose status differs from that of their kind."""
 
 
+PROBLEM = b"application/problem+json"
+
+
 class Malformed(Invalid):
     """The body is not JSON."""
 

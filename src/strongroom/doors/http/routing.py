@@ -25,7 +25,9 @@ from strongroom.core.commands import Command, Ticket
 from strongroom.core.guard import network
 from strongroom.core.identity import Principal, Unauthenticated
 from strongroom.doors.http import bodies
+from strongroom.doors.http.overflow import Overflow
 from strongroom.doors.http.problems import (
+    PROBLEM,
     HeadersTooLarge,
     IdempotencyKeyInvalid,
     IdempotencyKeyMissing,
@@ -39,8 +41,6 @@ from strongroom.ids import uuid7
 from strongroom.main import Strongroom
 
 log = structlog.get_logger(__name__)
-
-PROBLEM = b"application/problem+json"
 
 KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
 
@@ -248,9 +248,12 @@ def _query(text: bytes, known: tuple[str, ...]) -> dict[str, str]:
 class Door:
     """One path: finds the method's route and lets the request through it."""
 
-    def __init__(self, house: Strongroom, seen: Seen, routes: list[Route]) -> None:
+    def __init__(
+        self, house: Strongroom, seen: Seen, overflow: Overflow, routes: list[Route]
+    ) -> None:
         self._path = routes[0].path
-        self._house, self._seen = house, seen
+        self._house, self._seen, self._overflow = house, seen, overflow
+        self._learned: set[str] = set()
         self._routes = {route.method: route for route in routes}
         limits = house.rate_limits
         self._quotas = {route.method: Quota(limits, route.limited) for route in routes}
@@ -355,6 +358,9 @@ class Door:
         assert route.command is not None
         asked = route.command(call)
         command: Command = (await asked) if isinstance(asked, CoroutineType) else asked  # type: ignore[assignment]
+        if route.method not in self._learned:
+            self._learned.add(route.method)
+            self._overflow.learn(route.method, self._path, type(command))
         ticket = Ticket(
             command,
             principal=call.principal.name if call.principal else NOBODY,
@@ -383,7 +389,7 @@ def path_of(scope: Scope) -> str:
     return scope["raw_path"].decode("latin-1").partition("?")[0]
 
 
-def table(house: Strongroom, seen: Seen, routes: Routes) -> ASGIApp:
+def table(house: Strongroom, seen: Seen, overflow: Overflow, routes: Routes) -> ASGIApp:
     """All paths of the table as one application: literal ones by name, the others by shape."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -391,7 +397,7 @@ def table(house: Strongroom, seen: Seen, routes: Routes) -> ASGIApp:
     literal: dict[str, Door] = {}
     shaped: list[tuple[re.Pattern[str], Door]] = []
     for path, at in by_path.items():
-        door = Door(house, seen, at)
+        door = Door(house, seen, overflow, at)
         if "{" in path:
             shaped.append((re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), door))
         else:

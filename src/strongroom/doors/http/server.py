@@ -11,6 +11,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from strongroom.doors.http.app import application
+from strongroom.doors.http.overflow import Overflow
+from strongroom.doors.http.seen import Seen
 from strongroom.main import DRAIN_S, Strongroom
 
 BACKLOG = 4096
@@ -31,17 +33,48 @@ def bound(host: str, port: int) -> socket.socket:
 class Connection(HttpToolsProtocol):
     """A connection whose end every request on it hears of. uvicorn tells only the newest, but
     answers the oldest: the answer to a client that sent many and went would be written to a closed
-    socket, and logged as an error of ours."""
+    socket, and logged as an error of ours.
+
+    What `overflow` refuses is answered right here, once it has been read to its end."""
+
+    overflow: Overflow
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._older: deque[RequestResponseCycle] = deque()
+        self._refused: bytes | None = None
         super().connection_made(transport)
 
     def on_headers_complete(self) -> None:
+        method = self.parser.get_method()
+        if self._plain and self.overflow.refuses(method, self.url):
+            self._refused = method
+            return
         before = self.cycle
         super().on_headers_complete()
         if before is not None and before is not self.cycle and not before.response_complete:
             self._older.append(before)
+
+    @property
+    def _plain(self) -> bool:
+        """No other request is under way here, and nothing but its answer is expected."""
+        alone = self.cycle is None or self.cycle.response_complete
+        return alone and not self.expect_100_continue and not self.parser.should_upgrade()
+
+    def on_body(self, body: bytes) -> None:
+        if self._refused is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._refused is None:
+            super().on_message_complete()
+            return
+        method, self._refused = self._refused, None
+        headers = self.server_state.default_headers
+        self.transport.write(self.overflow.answer(method, self.url, headers))
+        if self.parser.should_keep_alive():
+            self.on_response_complete()
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         if self._older:  # they are answered in the order in which they came
@@ -69,10 +102,12 @@ class Server(uvicorn.Server):
 
 def serve(house: Strongroom, listening: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was accepted."""
+    seen = Seen(house.executor, house.caches)
+    overflow = Overflow(house, seen)
     config = uvicorn.Config(
-        application(house),
+        application(house, seen, overflow),
         loop="uvloop",
-        http=Connection,
+        http=type("Connection", (Connection,), {"overflow": overflow}),
         lifespan="on",
         log_config=None,
         access_log=False,
