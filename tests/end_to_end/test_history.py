@@ -16,6 +16,7 @@ import pytest
 
 from end_to_end._house import STRONGROOM, House, Person, eventually, new_house
 from serving import Clones, Server
+from strongroom.lab.arena import free_port
 from strongroom.lab.audit import Audit, Entry, History, Operation, violations
 from strongroom.lab.audit.witness import Witness, opened
 from strongroom.lab.wire import Reply, Wire, request
@@ -84,6 +85,28 @@ def test_an_operator_audits_a_house_from_outside_and_leaves_no_money_behind(hous
     opened = [id for (id,) in house.rows(AUDITORS) if id not in there]
     balances = house.rows(WALLETS, opened)
     assert len(balances) == found["accounts"] == 6 and {left for (left,) in balances} == {0}
+
+
+def test_an_audit_that_could_not_leave_or_finds_no_house_pays_nothing_in(house: House) -> None:
+    (operator,), (user,) = house.people(1, "operator"), house.people(1)
+
+    def audited(url: str, token: str) -> subprocess.CompletedProcess[str]:
+        command = [*STRONGROOM, "audit", "--url", url, "--token", token, "--operations", "5"]
+        return subprocess.run(command, env=house.env, capture_output=True, text=True, check=False)
+
+    url = f"http://127.0.0.1:{house.apis[0].port}"
+    there = house.rows(AUDITORS)
+    with house.client() as client:
+        body = {"reason": "a drill"}
+        assert client.post("/api/ops/payouts/pause", body, operator.token).status == 200
+        paused = audited(url, operator.token)
+        assert client.post("/api/ops/reconciliations", {}, operator.token).status == 200
+        assert client.post("/api/ops/payouts/resume", body, operator.token).status == 200
+    assert paused.returncode == 1 and "cannot_leave" in paused.stderr
+    assert audited(url, user.token).returncode == 1
+    nobody = audited(f"http://127.0.0.1:{free_port()}", operator.token)
+    assert nobody.returncode == 3 and "no_house" in nobody.stderr
+    assert house.rows(AUDITORS) == there
 
 
 AUDITORS = "SELECT id FROM identity.users WHERE full_name = 'Audit'"

@@ -106,6 +106,7 @@ async def test_after_closes_at_bets_are_refused_at_once_and_the_chore_closes(
         "UPDATE betting.rounds SET closes_at = clock_timestamp() WHERE id = $1", round
     )
     assert await code_of(house.run(PlaceBet(bob, round, "B", 10))) == "round_closed"
+    assert await code_of(house.run(CancelBet(ann, accepted))) == "round_closed"
     assert await status(house, round) == "OPEN"
     await drained(house)
     assert await status(house, round) == "CLOSED"

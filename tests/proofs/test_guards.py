@@ -4,6 +4,7 @@ what the code refuses before the database has to."""
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -74,6 +75,37 @@ TWIN = {
         " SELECT gen_random_uuid(), order_id, kind, amount FROM ticketing.mails LIMIT 1"
     ),
 }
+
+
+GUARDS = """
+SELECT 'unique ' || replace(pg_get_indexdef(i.indexrelid), 'CREATE UNIQUE INDEX ', '')
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indisunique AND i.indisvalid AND n.nspname = ANY($1) AND NOT c.relispartition
+UNION ALL
+SELECT 'check ' || c.conrelid::regclass || ' ' || c.conname || ' ' || pg_get_constraintdef(c.oid)
+FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE c.contype IN ('c', 'f', 'x') AND n.nspname = ANY($1) AND NOT t.relispartition
+UNION ALL
+SELECT 'trigger ' || t.tgenabled::text || ' ' || replace(pg_get_triggerdef(t.oid), 'CREATE ', '')
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND n.nspname = ANY($1) AND NOT c.relispartition
+"""
+
+OURS = [
+    "audit", "betting", "commands", "events", "identity", "ledger", "orders", "payments",
+    "ticketing",
+]  # fmt: skip
+
+LISTED = Path(__file__).with_name("guards.txt")
+"""What the schema forbids, a line each: one that goes missing has to go missing here as well."""
+
+
+async def test_all_that_the_schema_forbids_is_listed_and_all_that_is_listed_is_forbidden(
+    owner: Database,
+) -> None:
+    found = {" ".join(row[0].split()) for row in await owner.fetch(GUARDS, OURS)}
+    assert found == set(LISTED.read_text("utf8").splitlines())
 
 
 async def test_the_auditor_may_write_nothing(owner: Database) -> None:

@@ -54,6 +54,13 @@ def trial(row: str = "C4", **more: object) -> Trial:
 
 
 def keep(folder: Path, part: int, of: Trial, commit: str = "abc") -> None:
+    """As a part that came to its end would."""
+    interrupted(folder, part, of, commit)
+    (folder / f"ended-{of.row}-{part:03}.txt").write_text(f"commit {commit}\n")
+
+
+def interrupted(folder: Path, part: int, of: Trial, commit: str = "abc") -> None:
+    """As a part would that had more to do."""
     one = Evidence.of(of)
     one.commit = commit
     one.keep(folder / f"{of.row}-{of.name}-{part:03}.json")
@@ -76,11 +83,10 @@ def test_a_part_that_has_run_on_this_commit_is_not_run_again(campaign: Campaign)
     assert [part.number for part in campaign.parts() if part.proof is PROOF] == [0, 1, 2]
     keep(campaign.folder, 1, trial())
     keep(campaign.folder, 2, trial(), commit="another")
-    keep(campaign.folder, 0, trial("C2"))
+    interrupted(campaign.folder, 0, trial())
     left = [part.name for part in campaign.left(campaign.parts())]
-    assert left == ["C4-000", "C4-002", "C2-000"], "C3 has no evidence yet"
-    keep(campaign.folder, 0, trial("C3"))
-    assert campaign.left([Part(OTHER, 0)]) == []
+    assert left == ["C4-000", "C4-002", "C2-000"]
+    assert campaign.summary().rows[0].faults == 500, "what was interrupted does not count"
 
 
 def test_a_part_is_told_its_number_and_where_its_evidence_belongs(
@@ -90,7 +96,16 @@ def test_a_part_is_told_its_number_and_where_its_evidence_belongs(
     source = str(tmp_path / "C4-cuts-000.json")
     assert campaign.run(Part(PROOF, 2), [sys.executable, "-c", KEEPS, source])
     assert campaign.left([Part(PROOF, 1), Part(PROOF, 2)]) == [Part(PROOF, 1)]
-    assert [file.name for file in campaign.folder.iterdir()] == ["C4-cuts-002.json"]
+    kept = {"C4-cuts-002.json", "ended-C4-002.txt"}
+    assert {file.name for file in campaign.folder.iterdir()} == kept
+
+
+def test_a_part_needs_evidence_of_each_of_its_rows(campaign: Campaign, tmp_path: Path) -> None:
+    keep(tmp_path, 0, trial())
+    source = str(tmp_path / "C4-cuts-000.json")
+    only_one = KEEPS.replace("C4-", "C2-")
+    assert not campaign.run(Part(OTHER, 0), [sys.executable, "-c", only_one, source])
+    assert campaign.failed(Part(OTHER, 0))
 
 
 def test_what_a_failed_part_printed_is_kept_and_it_is_not_tried_until_it_passes(
@@ -145,7 +160,11 @@ def test_the_sum_of_a_row_is_that_of_its_parts(campaign: Campaign) -> None:
 def test_one_bad_part_is_enough_for_a_row_not_to_hold(
     campaign: Campaign, flaw: dict[str, object]
 ) -> None:
-    keep(campaign.folder, 0, trial())
+    for part in range(3):
+        keep(campaign.folder, part, trial())
+    assert not campaign.summary().held, "C2 and C3 were not run"
+    keep(campaign.folder, 0, trial("C2"))
+    interrupted(campaign.folder, 0, trial("C3"))
     assert campaign.summary().held
     keep(campaign.folder, 1, trial(**flaw))
     assert not campaign.summary().held and not campaign.summary().rows[0].held

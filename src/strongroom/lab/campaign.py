@@ -164,7 +164,8 @@ class Sum(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """A campaign, summed up. `failed` names parts whose proof did not hold or did not end."""
+    """A campaign, summed up. `held`: every part of every row was run, and held. `failed` names
+    parts whose proof did not hold or did not end."""
 
     commit: str | None
     at: str
@@ -190,25 +191,31 @@ class Campaign:
         ]
 
     def evidence(self) -> Iterator[tuple[int, Evidence]]:
-        """All evidence of this commit, with the number of its part."""
+        """All evidence of this commit, with the number of its part. What a part left behind that
+        was interrupted is none: the rest of it might have said otherwise."""
+        over = {part.name for part in self.parts() if self._ended(part) or self.failed(part)}
+        proof_of = {row: proof for proof in self.proofs for row in proof.rows}
         for file in sorted(self.folder.glob("*-[0-9][0-9][0-9].json")):
             found = msgspec.json.decode(file.read_bytes(), type=Evidence)
-            if plain(found.commit) == self.commit:
-                yield int(file.stem[-3:]), found
+            number, proof = int(file.stem[-3:]), proof_of.get(found.trial.row)
+            if proof and plain(found.commit) == self.commit and Part(proof, number).name in over:
+                yield number, found
 
     def left(self, parts: Sequence[Part]) -> list[Part]:
         """Those that have not run on this commit, well or badly: a failure that is tried until
         it passes would be no evidence."""
-        ran = self._ran()
-        return [part for part in parts if not (_whole(part, ran) or self.failed(part))]
+        return [part for part in parts if not (self._ended(part) or self.failed(part))]
 
-    def _ran(self) -> set[tuple[str, int]]:
-        return {(one.trial.row, number) for number, one in self.evidence()}
+    def _ended(self, part: Part) -> bool:
+        """Whether it came to its end on this commit, and held."""
+        return self._says_so(self.folder / f"ended-{part.name}.txt")
+
+    def _says_so(self, note: Path) -> bool:
+        return note.exists() and note.read_text("utf8").startswith(self._head)
 
     def failed(self, part: Part) -> bool:
         """Whether it failed on this commit."""
-        note = self._note(part)
-        return note.exists() and note.read_text("utf8").startswith(self._head)
+        return self._says_so(self._note(part))
 
     def _note(self, part: Part) -> Path:
         return self.folder / f"failed-{part.name}.txt"
@@ -220,15 +227,17 @@ class Campaign:
     def run(self, part: Part, command: Sequence[str], *, within_s: float = PART_S) -> bool:
         """Runs it; False when it failed, and then what it printed is kept."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        note = self._note(part)
+        note, ended_well = self._note(part), self.folder / f"ended-{part.name}.txt"
+        for old in (note, ended_well, *self._left_by(part)):
+            old.unlink(missing_ok=True)
         output = self.folder / f"running-{part.name}.txt"
         try:
             with output.open("wb") as said:
                 code = _run(command, self._environment(part), said.fileno(), within_s)
             ended = f"stopped after {within_s:g} s" if code is None else f"exit code {code}"
             if code == 0:
-                note.unlink(missing_ok=True)
-                if _whole(part, self._ran()):
+                if _whole(part, self._left_by(part)):
+                    ended_well.write_text(self._head, "utf8")
                     return True
                 ended = "left no evidence"  # skipped: the reason stands below
             tail = _anywhere(output.read_text("utf8", "replace")).splitlines()[-TAIL_LINES:]
@@ -236,6 +245,11 @@ class Campaign:
             return False
         finally:
             output.unlink(missing_ok=True)
+
+    def _left_by(self, part: Part) -> list[Path]:
+        """The evidence of a part, of whatever commit."""
+        found = (self.folder.glob(f"{row}-*-{part.number:03}.json") for row in part.proof.rows)
+        return [file for some in found for file in some]
 
     def _environment(self, part: Part) -> dict[str, str]:
         mine = {
@@ -257,7 +271,7 @@ class Campaign:
             commit=self.commit,
             at=now().isoformat(timespec="seconds"),
             machine=machine(),
-            held=not failed and all(row.held for row in rows if row.parts),
+            held=not failed and all(row.held and row.parts == row.wanted for row in rows),
             failed=failed,
             rows=rows,
         )
@@ -277,14 +291,22 @@ def _anywhere(text: str) -> str:
     return text
 
 
-def _whole(part: Part, ran: set[tuple[str, int]]) -> bool:
+def _whole(part: Part, evidence: Sequence[Path]) -> bool:
     """Whether there is evidence for each of its rows."""
-    return all((row, part.number) in ran for row in part.proof.rows)
+    rows = {file.name.partition("-")[0] for file in evidence}
+    return rows >= set(part.proof.rows)
 
 
 def plain(of: str | None) -> str | None:
-    """A commit without the mark of a changed checkout: evidence itself changes it."""
+    """A commit without the mark of a changed checkout: evidence itself changes it, and nothing
+    else has when a campaign is begun."""
     return of.removesuffix(DIRTY) if of else of
+
+
+def changed() -> str:
+    """What of the program or its tests is not as it was committed."""
+    asked = ["git", "status", "--porcelain", "--", "src", "tests"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.rstrip()
 
 
 def pytest_of(part: Part) -> list[str]:
@@ -502,6 +524,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         proofs = chosen(asked.only)
     except ValueError as error:
         console.print(f"[red]{error}[/]")
+        return USAGE
+    if found := changed():
+        console.print(f"Evidence is of a commit. Commit this, or put it back:\n{found}")
         return USAGE
     campaign = Campaign(asked.into, proofs, commit(Path.cwd()))
     wanted = campaign.parts(asked.parts)

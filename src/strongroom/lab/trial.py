@@ -61,7 +61,7 @@ class Trial(msgspec.Struct, kw_only=True):
     @property
     def bound(self) -> float:
         """Below this lies the rate of violations per fault at 95 %, if there was none."""
-        return 3 / self.faults if self.faults else 1.0
+        return min(1.0, 3 / self.faults) if self.faults else 1.0
 
     def assert_held(self) -> None:
         """AssertionError that says what was wrong."""

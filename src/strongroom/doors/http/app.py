@@ -53,7 +53,7 @@ def application(house: Strongroom, seen: Seen, overflow: Overflow) -> ASGIApp:
         async with house:
             yield
 
-    api = table(house, seen, overflow, ROUTES)
+    api = table(house, seen, ROUTES, overflow)
     others = Litestar(
         route_handlers=_plain(house, seen),
         lifespan=[lifespan],

@@ -249,7 +249,7 @@ class Door:
     """One path: finds the method's route and lets the request through it."""
 
     def __init__(
-        self, house: Strongroom, seen: Seen, overflow: Overflow, routes: list[Route]
+        self, house: Strongroom, seen: Seen, routes: list[Route], overflow: Overflow | None
     ) -> None:
         self._path = routes[0].path
         self._house, self._seen, self._overflow = house, seen, overflow
@@ -358,7 +358,7 @@ class Door:
         assert route.command is not None
         asked = route.command(call)
         command: Command = (await asked) if isinstance(asked, CoroutineType) else asked  # type: ignore[assignment]
-        if route.method not in self._learned:
+        if self._overflow and route.method not in self._learned:
             self._learned.add(route.method)
             self._overflow.learn(route.method, self._path, type(command))
         ticket = Ticket(
@@ -389,15 +389,18 @@ def path_of(scope: Scope) -> str:
     return scope["raw_path"].decode("latin-1").partition("?")[0]
 
 
-def table(house: Strongroom, seen: Seen, overflow: Overflow, routes: Routes) -> ASGIApp:
-    """All paths of the table as one application: literal ones by name, the others by shape."""
+def table(
+    house: Strongroom, seen: Seen, routes: Routes, overflow: Overflow | None = None
+) -> ASGIApp:
+    """All paths of the table as one application: literal ones by name, the others by shape.
+    `overflow` learns from it whose commands come from where."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     literal: dict[str, Door] = {}
     shaped: list[tuple[re.Pattern[str], Door]] = []
     for path, at in by_path.items():
-        door = Door(house, seen, overflow, at)
+        door = Door(house, seen, at, overflow)
         if "{" in path:
             shaped.append((re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), door))
         else:

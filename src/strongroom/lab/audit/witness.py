@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import msgspec
 
-from strongroom.errors import Refused
+from strongroom.errors import Busy, Refused
 from strongroom.lab.audit.history import Entry, History, Operation, Snapshot, violations
 from strongroom.lab.wire import Address, Broken, Reply, Wire, request
 
@@ -34,6 +34,14 @@ BROKE = (400, "insufficient_funds")
 
 class NotAsExpected(Refused):
     """The house answered what the contract does not know."""
+
+
+class CannotLeave(Refused):
+    """Payouts are paused, so the audit could not take its money out again. Resume them first."""
+
+
+class NoHouse(Busy):
+    """Nobody answers there as a house would. See that the address is right, and that it is up."""
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +255,23 @@ class Witness:
         return found
 
 
+async def welcomed(plan: Audit) -> None:
+    """NoHouse, NotAsExpected or CannotLeave, before anything is paid in."""
+    for address in plan.addresses:
+        wire = Wire([address], random.Random(plan.seed))
+        try:
+            reply = await wire.ask(request("GET", "/api/ops/status", plan.token))
+            paused = reply.json.get("payoutsPaused")
+        except (Broken, msgspec.DecodeError, AttributeError) as error:
+            raise NoHouse(f"{address.host}:{address.port} is no house: {error}.") from error
+        finally:
+            wire.close()
+        if reply.status != 200 or paused is None:
+            raise NotAsExpected(f"{reply.status} {reply.json}: is this an operator's token?")
+        if paused:
+            raise CannotLeave()
+
+
 async def opened(plan: Audit) -> list[Account]:
     """Registers the accounts, as anybody could, under names that nobody else has."""
     wire = Wire(plan.addresses, random.Random(plan.seed))
@@ -278,6 +303,7 @@ async def _reconciled(plan: Audit) -> list[str]:
 async def audit(plan: Audit, step: Callable[[int], None] = lambda _: None) -> Audited:
     """Lives through one history and judges it; Broken or StillUnknown when nobody answers."""
     began = time.monotonic()
+    await welcomed(plan)
     witness = Witness(plan, await opened(plan))
     await witness.live(step)
     await witness.leave()
