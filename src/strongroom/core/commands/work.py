@@ -15,7 +15,7 @@ from uuid import UUID
 from strongroom.clock import Clock
 from strongroom.core.commands.command import Reply
 from strongroom.core.db import Connection, Database, Queries, Table
-from strongroom.core.db.held import Locks, by_id
+from strongroom.core.db.held import Locking, Locks, by_id
 from strongroom.core.events import Event, Outbox, Publish
 from strongroom.core.ledger import Books
 from strongroom.errors import NotFound
@@ -73,9 +73,12 @@ class Kept(Generic[R]):
         changes: Sequence[str] = (),
     ) -> None:
         self.row, self.table, self.lock, self.update = row, table, lock, update
-        self.locking = by_id(lock)
         self.inserted = _reader(table.columns)
         self.updated = _reader(("id", *changes))
+
+    @property
+    def locking(self) -> Locking:
+        return by_id(self.lock)
 
 
 def _reader(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:

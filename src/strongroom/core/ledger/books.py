@@ -144,9 +144,13 @@ async def open_accounts(db: Connection, keys: Iterable[AccountKey]) -> None:
     await db.execute(sql.open_accounts, *columns, [floor_of(key) for key in ordered])
 
 
-ACCOUNTS = Locking(
-    sql.lock_accounts, lambda keys: [list(column) for column in zip(*keys, strict=True)]
-)
+def _columns(keys: Sequence[AccountKey]) -> list[list[str]]:
+    return [list(column) for column in zip(*keys, strict=True)]
+
+
+def accounts_locking() -> Locking:
+    return Locking(sql.lock_accounts, _columns)
+
 
 Leg = tuple[Account, int, EntryType]
 """One entry to be: the account, the signed amount, the type."""
@@ -183,7 +187,7 @@ class Books:
     def find(self, key: AccountKey) -> Account | None:
         account = self._accounts.get(key)
         if account is None and self._locks.left_out:
-            self._locks.check(ACCOUNTS, key)
+            self._locks.check(accounts_locking(), key)
         return account
 
     async def lock(self, db: Connection, keys: Iterable[AccountKey]) -> None:
@@ -204,7 +208,7 @@ class Books:
             await self._lock(db, wanted)
 
     async def _lock(self, db: Connection, keys: Iterable[AccountKey]) -> None:
-        for row in await self._locks.fetch(db, ACCOUNTS, list(keys)):
+        for row in await self._locks.fetch(db, accounts_locking(), list(keys)):
             key = AccountKey(row[1], row[2], row[3])
             self._accounts[key] = Account(row[0], key, row[4], row[5], row[6])
 
