@@ -44,7 +44,6 @@ UNTOLD = {
     "audit.pauses": {"id", "began_snapshot", "ended_snapshot"},
     "audit.reconciliations": {"duration_ms"},
     "events.dead_letters": {"id", "attempts"},
-    "events.log": {"causation"},
     "events.queues": {"since"},
     "ledger.accounts": {"id"},
     "orders.codes": {"number"},
@@ -52,8 +51,10 @@ UNTOLD = {
     "ticketing.tickets": {"code"},
 }
 """Columns that differ from run to run, by table; those of "" everywhere. How often a provider was
-asked is no effect: a call that died is counted too. Of several messages any may be the last, whose
-command says that all is done."""
+asked is no effect: a call that died is counted too."""
+
+SAID_BY_ANY = {"betting.RoundSettled"}
+"""Events that the last of several messages causes, whichever of them that is."""
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
@@ -169,6 +170,8 @@ class World:
 
     def _plain(self, table: str, row: dict[str, Any]) -> str:
         untold = UNTOLD[""] | UNTOLD.get(table, set())
+        if row.get("type") in SAID_BY_ANY:
+            untold = untold | {"causation"}
         told = {name: value for name, value in row.items() if name not in untold}
         text = _opened(json.dumps(told, sort_keys=True, ensure_ascii=False))
         text = ID.sub(lambda found: found[0] if found[0] in self._known else "<id>", text)

@@ -34,7 +34,7 @@ from proofs.scenes import Kind, Scene, opened
 from serving import Clones, Server
 from strongroom.core.commands import Command, Errand, Executor, Ticket
 from strongroom.core.db import Database
-from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE
+from strongroom.core.db.database import LOST, RETRYABLE
 from strongroom.core.events.log import Outbox
 from strongroom.doors.worker.worker import Worker
 from strongroom.lab.statements import Side, Statements, Strike
@@ -58,6 +58,8 @@ STATES = (
 
 GONE = ("57P01", "08006")
 """With these the connection is gone."""
+
+UNIQUE = "23505"
 
 THOROUGH = ("place_bet", "match")
 """Acts that meet all states in CI: a command, and a step of the worker."""
@@ -92,15 +94,13 @@ def failing(state: str) -> Strike:
 
 
 def kind_of(state: str, side: Side, *, again: bool) -> Kind:
-    """What may come of a state. Lost races and connections are tried again; a lock that is not
-    free says so. What is left is the server's own trouble: nobody is told that it is overcome. A
-    race that is lost each time comes out as it is."""
-    error = error_of(state)
-    passing = isinstance(error, (*RETRYABLE, *LOST))
-    ours = not isinstance(error, (*LOST, LOCK_WAIT))
+    """What may come of a state. Lost races and connections are tried again; whatever else is the
+    server's own trouble, or a race that is lost each time, says: try again. Only a row that is
+    there each time, whoever else may have made it, is a bug and comes out as it is."""
+    passing = isinstance(error_of(state), (*RETRYABLE, *LOST))
     return Kind(
         overcome=passing and not again,
-        bare=ours and (again or not passing),
+        bare=again and state == UNIQUE,
         in_doubt=side == "after",
     )
 
