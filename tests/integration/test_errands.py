@@ -211,6 +211,22 @@ async def test_what_is_only_not_possible_now_comes_again_without_being_counted(
     assert await DeadLetters(office.house.database).list() == []
 
 
+async def test_a_performer_whose_connection_is_lost_has_not_failed(office: Office) -> None:
+    async def cut(errands: Sequence[Call]) -> list[Performed]:
+        async with office.house.database.transaction() as db:
+            mine = await db.fetchval("SELECT pg_backend_pid()")
+            await office.owner.fetch("SELECT pg_terminate_backend($1, 10000)", mine)
+            await db.fetch("SELECT 1")
+        return [None for _ in errands]
+
+    await office.ask(1)
+    await office.worker(max_attempts=1, performers={Call: cut}).work_once(QUEUE)
+    assert await DeadLetters(office.house.database).list() == []
+    await office.owner.fetch(COME_BACK)
+    await office.worker().work_once(QUEUE)
+    assert (office.calls, await office.left()) == ([[1]], 0)
+
+
 async def test_nothing_is_called_when_the_lease_has_run_out(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

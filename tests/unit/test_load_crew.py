@@ -159,7 +159,7 @@ def test_a_server_that_stalls_shows_in_all_that_were_due_meanwhile() -> None:
     assert p75 > 50
     assert most > 980
     assert result.waited >= 85
-    assert "connections" in (limited_by(result, most, 4) or "")
+    assert limited_by(result, most) is None, "it was the server that stalled"
 
 
 def test_the_closed_form_keeps_so_many_under_way_until_all_are_done() -> None:
@@ -291,11 +291,10 @@ def test_a_last_piece_of_a_second_is_in_the_totals_and_not_in_the_timeline(
 
 
 def test_a_generator_says_when_it_was_the_limit() -> None:
-    assert limited_by(measured(), 100, 10) is None
-    assert "late" in (limited_by(measured(behind_ms=50), 100, 10) or "")
-    assert limited_by(measured(behind_ms=50), 1000, 10) is None
-    assert "of a core" in (limited_by(measured(cpu=0.95), 100, 10) or "")
-    assert "10 connections" in (limited_by(measured(waited=2), 100, 10) or "")
+    assert limited_by(measured(waited=100), 100) is None
+    assert "late" in (limited_by(measured(behind_ms=50), 100) or "")
+    assert limited_by(measured(behind_ms=50), 1000) is None
+    assert "of a core" in (limited_by(measured(cpu=0.95), 100) or "")
 
 
 def test_a_threshold_that_was_asked_for_replaces_the_scenarios_own() -> None:

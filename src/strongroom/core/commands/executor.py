@@ -27,7 +27,7 @@ from strongroom.core.commands.command import (
 from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
 from strongroom.core.commands.work import Sources, Work, sql
 from strongroom.core.db import Connection, Database, DatabaseDown
-from strongroom.core.db.database import LOCK_WAIT, LOST, RETRYABLE, TOO_SLOW, UNWRITABLE
+from strongroom.core.db.database import LOCK_WAIT, RETRYABLE, TOO_SLOW, UNWRITABLE
 from strongroom.core.db.held import SHORT_MS, Held, Locks, RowHeld, wait_at_most
 from strongroom.core.events import Publish
 from strongroom.errors import Refused, StrongroomError
@@ -158,7 +158,7 @@ class Executor:
                     return
                 else:
                     wait_ms, vain = SHORT_MS, vain + 1
-            except (CommitUnknown, *LOST) as error:
+            except (CommitUnknown, DatabaseDown) as error:
                 lost += 1
                 late = lost > RECONNECTS
                 for ticket in group:
@@ -166,7 +166,7 @@ class Executor:
                     if late or monotonic() > ticket.deadline:
                         ticket.fail(OutcomeUnknown() if ticket.in_doubt else DatabaseDown())
                 group = [ticket for ticket in group if not ticket.done]
-                log.warning("connection lost", attempt=lost, error=repr(error))
+                log.warning("connection lost", attempt=lost, error=repr(error.__cause__ or error))
                 await self._pause(0.015 * 2**lost, 0.03 * 2**lost)
             except Exception as error:
                 await self._halve(group, also, error)
@@ -203,8 +203,10 @@ class Executor:
                 work = Work(db, self._publish, self._sources, locks=locks, lost_race=lost_race)
                 outcomes = await self._decide(work, group, also)
                 committing = True
-        except LOST as error:
-            raise CommitUnknown() if committing else error from error
+        except DatabaseDown as error:
+            if committing:
+                raise CommitUnknown() from error.__cause__
+            raise
         self.groups += 1
         self.commands += len(group)
         self._aside(self._answer(outcomes, also), ANSWERS_TASK)

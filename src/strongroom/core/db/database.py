@@ -184,9 +184,12 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, isolation: str | None = None) -> AsyncIterator[Connection]:
-        """One transaction. Errors of the connection come out as they are, for the caller to
-        decide whether the COMMIT is in doubt."""
-        db = await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        """One transaction; DatabaseDown when there is no connection or it was lost, and then the
+        caller knows whether the COMMIT is in doubt: it is once the body has ended."""
+        try:
+            db = await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        except LOST as error:
+            raise DatabaseDown() from error
         try:
             await db.execute(f"BEGIN ISOLATION LEVEL {isolation}" if isolation else "BEGIN")
             try:
@@ -199,10 +202,10 @@ class Database:
                         await db.execute("ROLLBACK")
                 raise
             await db.execute("COMMIT")
-        except LOST:
+        except LOST as error:
             # Whatever state it is in, it does not go back to the pool.
             _end(db)
-            raise
+            raise DatabaseDown() from error
         finally:
             with contextlib.suppress(*LOST):
                 await self.pool.release(db)

@@ -17,7 +17,14 @@ from uuid import UUID
 import structlog
 
 from strongroom.clock import monotonic
-from strongroom.core.db.database import LOCK_WAIT, LOST, Connection, Database, DatabaseDown, Record
+from strongroom.core.db.database import (
+    LOCK_WAIT,
+    Connection,
+    Database,
+    DatabaseBusy,
+    DatabaseDown,
+    Record,
+)
 from strongroom.core.db.queries import Queries
 from strongroom.errors import Busy
 
@@ -138,7 +145,7 @@ class Held:
                 found = await self._search(locking, keys, monotonic() + SEARCH_S)
                 if place is None and len(found) == len(keys):
                     return False  # not a row of these, but all of the table
-        except (DatabaseDown, *LOST):
+        except (DatabaseDown, DatabaseBusy):
             return False
         for key in found:
             log.warning("row held", key=str(key))

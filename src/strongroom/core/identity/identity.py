@@ -14,7 +14,7 @@ from strongroom.core.identity.particulars import NAME_LENGTH, address, checked
 from strongroom.core.identity.passwords import Overloaded, Passwords
 from strongroom.core.identity.principal import ROLES, Principal, Role, Unauthenticated
 from strongroom.core.identity.revocations import Revocations, sql
-from strongroom.core.identity.sessions import Sessions, transaction
+from strongroom.core.identity.sessions import Sessions
 from strongroom.core.identity.tokens import (
     KEY_PREFIX,
     LONGEST_S,
@@ -122,7 +122,7 @@ class Identity:
             raise EmailTaken()  # without an expensive hash; the insert below decides
         encoded = await self._passwords.hash(password)
         user_id = uuid7()
-        async with transaction(self._db) as db:
+        async with self._db.transaction() as db:
             row = await db.fetchrow(sql.add_user, user_id, email, full_name, encoded)
             if row:
                 await open_accounts(db, [wallet(user_id), stake(user_id)])
@@ -150,7 +150,7 @@ class Identity:
 
     async def disable(self, user_id: UUID) -> None:
         """Ends the user's sessions and lets them log in no more; NotFound."""
-        async with transaction(self._db) as db:
+        async with self._db.transaction() as db:
             # First the user: a login under way then sees it, or its session is seen below.
             there = await db.fetchval(sql.disable_user, user_id)
             ended = await db.fetch(sql.revoke_sessions_of, user_id, "user disabled")
@@ -166,7 +166,7 @@ class Identity:
         made: list[tuple[UUID, str]] = []
         while len(made) < count:
             ids = [uuid7() for _ in range(min(count - len(made), CREATED_TOGETHER))]
-            async with transaction(self._db) as db:
+            async with self._db.transaction() as db:
                 rows = [(id, f"user-{id}@demo.invalid", "Demo user", role) for id in ids]
                 await USERS.append(db, rows)
                 await open_accounts(db, [key(id) for id in ids for key in (wallet, stake)])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from strongroom.clock import Clock
-from strongroom.core.db import Connection, Database, DatabaseDown, Table
-from strongroom.core.db.database import LOST
+from strongroom.core.db import Connection, Database, Table
 from strongroom.core.identity.principal import Role, Unauthenticated
 from strongroom.core.identity.revocations import Revocations, sql
 from strongroom.core.identity.tokens import (
@@ -39,16 +36,6 @@ SESSIONS = Table(
         "expires_at": "timestamptz",
     },
 )
-
-
-@asynccontextmanager
-async def transaction(database: Database) -> AsyncIterator[Connection]:
-    """A transaction whose lost connection says DatabaseDown: whoever asks for tokens asks again."""
-    try:
-        async with database.transaction() as db:
-            yield db
-    except LOST as error:
-        raise DatabaseDown() from error
 
 
 class Sessions:
@@ -99,7 +86,7 @@ class Sessions:
         now = self._clock()
         ends = now + timedelta(seconds=self._refresh_ttl_s)
         reused = None
-        async with transaction(self._db) as db:
+        async with self._db.transaction() as db:
             session = await db.fetchrow(sql.lock_session, old, now)
             if session:
                 await db.execute(sql.rotate, session["id"], old, digest(fresh), now, ends)

@@ -40,7 +40,8 @@ def chaos(
         typer.Option("--faults", "--kills", "--cuts", min=1, help="Faults to deliver."),
     ] = None,
     acknowledged: Annotated[
-        int | None, typer.Option(min=1, help="Answers to wait for, at least.")
+        int | None,
+        typer.Option(min=1000, help="Answers to wait for, at least; fewer are no trial."),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=1, help="How long, where a scenario goes by time.")

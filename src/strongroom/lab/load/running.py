@@ -46,9 +46,6 @@ BEHIND_SHARE = 0.25
 BUSY_SHARE = 0.9
 """Of a core: beyond it a process of the generator may have had no time for its arrivals."""
 
-WAITED_SHARE = 0.01
-"""Of arrivals that found no connection free: with more, the server never saw all of the load."""
-
 FRAGMENT_S = 0.5
 """The last second of a run is often a piece of one; shorter than this it looks like a collapse."""
 
@@ -168,7 +165,7 @@ class Run:
             succeeded=round(figures["succeeded"]),
             behind_p99_ms=result.behind_ms,
             generator_cpu=result.client_cpu_share,
-            generator_limited=limited_by(result, figures["p99_ms"], todo.connections),
+            generator_limited=limited_by(result, figures["p99_ms"]),
             streams=streams,
             timeline=timeline_of(result, _seconds(plan, result)),
             samples=self._samples,
@@ -178,20 +175,22 @@ class Run:
             drained_s=drained_s,
             machine=facts,
             commit=commit(),
-            settings=self._settings(),
+            settings=self._settings(result.waited),
         )
 
     def _stands(self, figures: Mapping[str, float]) -> list[Threshold]:
         found = [limit.of(figures) for limit in self._limits]
         return [one for one in found if one is not None]
 
-    def _settings(self) -> dict[str, float | str]:
+    def _settings(self, waited: int) -> dict[str, float | str]:
         plan = self._plan
         told: dict[str, float | str] = {
             "users": plan.users,
             "seconds": plan.seconds,
             "warmup_s": plan.warmup_s,
         }
+        if waited:
+            told["waited_for_a_connection"] = waited
         if self._target.allowed:
             told["max_connections"] = self._target.allowed
         for name in ("seats", "products", "stock", "funded"):
@@ -348,9 +347,11 @@ def timeline_of(result: OpenResult, seconds: float) -> list[Second]:
     return found
 
 
-def limited_by(result: OpenResult, p99_ms: float, connections: int) -> str | None:
-    """Why the generator and not the server was the limit; None when it was not."""
-    behind_ms, count = result.behind_ms, sum(result.behind_us.values())
+def limited_by(result: OpenResult, p99_ms: float) -> str | None:
+    """Why the generator and not the server was the limit; None when it was not. That requests found
+    no connection free is no reason: it is a slow server that keeps them all busy, and who waits
+    for one waits on the clock."""
+    behind_ms = result.behind_ms
     if behind_ms > BEHIND_MS and behind_ms > BEHIND_SHARE * p99_ms:
         return (
             f"it was {behind_ms:.0f} ms late (p99), beside latencies of {p99_ms:.0f} ms: give it "
@@ -358,9 +359,4 @@ def limited_by(result: OpenResult, p99_ms: float, connections: int) -> str | Non
         )
     if result.client_cpu_share > BUSY_SHARE:
         return f"a process of it used {result.client_cpu_share:.0%} of a core: more --processes"
-    if count and result.waited > WAITED_SHARE * count:
-        return (
-            f"{result.waited:,} of {count:,} requests found none of {connections:,} connections "
-            "free: more --connections"
-        )
     return None
