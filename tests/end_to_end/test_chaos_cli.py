@@ -19,7 +19,7 @@ from strongroom.lab.chaos import catalogue
 from strongroom.lab.chaos.catalogue import Say, Scenario, Wanted
 from strongroom.lab.trial import Trial
 
-FINE, REFUSED, INTERRUPTED = 0, 1, 130
+FINE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 OURS = {"kills", "hang", "duplicates", "soak"}
 
 RUN_S = 240.0
@@ -52,8 +52,24 @@ def test_without_a_scenario_all_are_listed_with_what_must_hold() -> None:
 
 def test_a_scenario_that_there_is_not_is_refused_with_those_that_there_are() -> None:
     told = cli("chaos", "earthquake")
-    assert told.code not in (FINE, None)
+    assert told.code == USAGE
     assert told.says("no_such_scenario", "kills")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("kills", "--seconds", "5"), "it takes --faults, --acknowledged"),
+        (("soak", "--faults", "5"), "does not go by --faults"),
+        (("hang", "--faults", "2"), "--faults 3 at least"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused_before_anything_starts(
+    asked: tuple[str, ...], said: str
+) -> None:
+    told = cli("chaos", *asked)
+    assert told.code == USAGE
+    assert told.says(said)
 
 
 def test_a_run_says_as_json_what_came_of_it() -> None:

@@ -172,7 +172,7 @@ def test_users_of_a_file_are_taken_for_a_url(
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("brust",), REFUSED, "There are: burst, crowd"),
+        (("brust",), USAGE, "There are: burst, crowd"),
         (("burst", "--url", "http://192.0.2.1", "--token", "t"), REFUSED, "--i-own-this-host"),
         (("burst", "--url", "http://127.0.0.1:1"), USAGE, "needs --token"),
     ],

@@ -30,8 +30,9 @@ def audit(
     """Lives through a history over HTTP, with clients that repeat themselves and hang up, and
     checks that it can have happened in one order and in real time.
 
-    Registers accounts of its own, pays a little in, and takes all of it out again. Exit code 1 when
-    what was seen cannot have been, or when the house's own reconciliation finds something.
+    Registers accounts of its own, pays a little in, and takes all of it out again. It keeps to rate
+    limits where they are on, and takes minutes then. Exit code 1 when what was seen cannot have
+    been, or when the house's own reconciliation finds something.
     """
     # By name, and only here: no other part of the program loads the lab.
     room = importlib.import_module("strongroom.lab.audit")

@@ -67,6 +67,7 @@ def chaos(
         acknowledged=acknowledged,
         seconds=seconds,
     )
+    found.check(wanted)
     with _progress(scenario) as progress:
         trial = asyncio.run(_run(found.run(wanted, progress)))
     if as_json:

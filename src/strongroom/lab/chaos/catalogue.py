@@ -2,7 +2,8 @@
 
 A module registers its own, and is named in MODULES:
 
-    @scenario("kills", "API and worker processes are killed …: nothing acknowledged is lost …")
+    @scenario("kills", "API and worker processes are killed …: nothing acknowledged is lost …",
+              takes=("faults", "acknowledged"))
     async def kills(wanted: Wanted, say: Say) -> Trial: ...
 """
 
@@ -12,7 +13,7 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from strongroom.errors import NotFound
+from strongroom.errors import Invalid
 from strongroom.lab.trial import Trial
 
 MODULES = (
@@ -48,26 +49,39 @@ Run = Callable[[Wanted, Say], Awaitable[Trial]]
 
 
 class Scenario(NamedTuple):
-    """One of them; `holds` is a sentence."""
+    """One of them; `holds` is a sentence, `takes` what of `Wanted` it goes by beside the seed."""
 
     name: str
     holds: str
     run: Run
+    takes: tuple[str, ...] = ()
+
+    def check(self, wanted: Wanted) -> None:
+        """WantedUnfit when something is asked that would have no effect."""
+        given = wanted._asdict()
+        for name in ("faults", "acknowledged", "seconds"):
+            if given[name] is not None and name not in self.takes:
+                takes = ", ".join(f"--{one}" for one in self.takes)
+                raise WantedUnfit(f"{self.name} does not go by --{name}; it takes {takes}.")
 
 
-class NoSuchScenario(NotFound):
+class WantedUnfit(Invalid):
+    """The scenario does not go by this."""
+
+
+class NoSuchScenario(Invalid):
     """There is no scenario of this name."""
 
 
 _registered: dict[str, Scenario] = {}
 
 
-def scenario(name: str, holds: str) -> Callable[[Run], Run]:
+def scenario(name: str, holds: str, *, takes: tuple[str, ...] = ()) -> Callable[[Run], Run]:
     """Registers a function as the scenario of this name."""
 
     def register(run: Run) -> Run:
         assert name not in _registered, f"two scenarios named {name}"
-        _registered[name] = Scenario(name, holds, run)
+        _registered[name] = Scenario(name, holds, run, takes)
         return run
 
     return register

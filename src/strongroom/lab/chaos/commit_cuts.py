@@ -221,6 +221,7 @@ async def _carry_out(folder: Path, cuts: int, seed: int) -> Trial:
     "Connections to Postgres are cut at COMMIT, before its delivery and after it, for commands of "
     "all applications, alone and in groups, and for workers: every wish has its effect exactly "
     "once after a retry with its key, and all invariants hold.",
+    takes=("faults",),
 )
 async def commit_cut(wanted: Wanted, say: Say) -> Trial:
     """`wanted.faults` cuts."""

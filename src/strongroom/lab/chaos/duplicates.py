@@ -21,6 +21,7 @@ LOOK_S = 0.2
     "duplicates",
     "Requests come twice, at once on two processes and again later: each has one effect and, byte "
     "for byte, one answer.",
+    takes=("faults", "acknowledged", "seconds"),
 )
 async def duplicates(wanted: Wanted, say: Say) -> Trial:
     count, enough = wanted.faults or DUPLICATES, wanted.acknowledged or ENOUGH_ACKNOWLEDGED

@@ -10,7 +10,7 @@ import socket
 
 from strongroom.clock import monotonic
 from strongroom.lab.chaos.accounting import tried
-from strongroom.lab.chaos.catalogue import Say, Wanted, scenario
+from strongroom.lab.chaos.catalogue import Say, Wanted, WantedUnfit, scenario
 from strongroom.lab.chaos.crowd import Crowd, Manners
 from strongroom.lab.chaos.field import Field
 from strongroom.lab.trial import ENOUGH_ACKNOWLEDGED, Trial
@@ -89,9 +89,12 @@ class Hangers:
     "Clients connect and say nothing, say half a request, never read their answers, or hang up "
     "after sending: nobody else waits for them, what was sent is done once or not at all, and "
     "nothing of them stays open.",
+    takes=("faults", "acknowledged"),
 )
 async def hang(wanted: Wanted, say: Say) -> Trial:
     count, enough = wanted.faults or HANGS, wanted.acknowledged or ENOUGH_ACKNOWLEDGED
+    if count < len(KINDS):
+        raise WantedUnfit(f"Clients hang in {len(KINDS)} ways: --faults {len(KINDS)} at least.")
     say("starting: Postgres, two API processes, a worker")
     async with Field(apis=2, workers=1) as field:
         crowd = Crowd(field, seed=wanted.seed, per_second=PER_SECOND, manners=RUDE)

@@ -241,7 +241,11 @@ async def reconnecting(clients: int, seed: int, bounds: Bounds = STRICT) -> Tria
     return trial
 
 
-@scenario("herd", "Thousands of reservations expire at one instant: soon all seats are back")
+@scenario(
+    "herd",
+    "Thousands of reservations expire at one instant: soon all seats are back",
+    takes=("faults",),
+)
 async def _herd(wanted: Wanted, say: Say) -> Trial:
     say(f"{wanted.faults or AT_ONCE} reservations expire at one instant")
     return await expiring(wanted.faults or AT_ONCE, wanted.seed)

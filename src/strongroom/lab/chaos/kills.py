@@ -110,6 +110,7 @@ class Killer:
     "API and worker processes are killed (SIGKILL) at random instants under mixed load: every "
     "acknowledged effect is there exactly once, refusals leave no trace, unknown outcomes resolve "
     "to one answer, and all invariants hold.",
+    takes=("faults", "acknowledged"),
 )
 async def kills(wanted: Wanted, say: Say) -> Trial:
     count, enough = wanted.faults or KILLS, wanted.acknowledged or ACKNOWLEDGED

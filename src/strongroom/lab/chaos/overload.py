@@ -109,7 +109,9 @@ async def spam(seconds: float, seed: int, bounds: Bounds = STRICT) -> Trial:
     return trial
 
 
-@scenario("overload", "Ten times the load gets as much done, and refusals are quick")
+@scenario(
+    "overload", "Ten times the load gets as much done, and refusals are quick", takes=("seconds",)
+)
 async def _overload(wanted: Wanted, say: Say) -> Trial:
     say(f"up to {TIMES[-1]} times the capacity arrives")
     return await overload(wanted.seconds or ASKED_S, wanted.seed)

@@ -103,6 +103,7 @@ class PostgresKiller:
     "Postgres is killed (SIGKILL, the postmaster or one of its children) under mixed load and "
     "recovers: every acknowledged effect is there exactly once, unknown outcomes resolve to one "
     "answer, API and worker processes live on, and all invariants hold.",
+    takes=("faults", "acknowledged"),
 )
 async def postgres_kills(wanted: Wanted, say: Say) -> Trial:
     """`wanted.faults` kills."""

@@ -13,6 +13,7 @@ with it, however it ends: `in_a_namespace` starts a program there.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import shutil
@@ -178,6 +179,10 @@ def _try() -> None:
 
 def main() -> None:
     """Exit code 0: the power can be cut here."""
+    argparse.ArgumentParser(
+        prog="python -m strongroom.lab.chaos.power",
+        description="Cuts the power of a disk that it makes for that, and says what was kept.",
+    ).parse_args()
     try:
         _try()
     except (NoPower, OSError) as error:

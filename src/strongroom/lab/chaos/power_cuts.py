@@ -258,6 +258,7 @@ async def power_cuts(cuts: int, flaws: list[Flaw], seed: int) -> Trial:
     "power-cut",
     "The power of Postgres' disk is cut under load (root only): every acknowledged effect is there "
     "exactly once after recovery, and a control with synchronous_commit=off loses some.",
+    takes=("faults",),
 )
 async def power_cut(wanted: Wanted, say: Say) -> Trial:
     """`wanted.faults` cuts and one control."""

@@ -231,13 +231,17 @@ async def hot_row(
     return trial
 
 
-@scenario("slow-database", "Statements sleep under load: no refusal waits, nothing is lost")
+@scenario(
+    "slow-database",
+    "Statements sleep under load: no refusal waits, nothing is lost",
+    takes=("seconds",),
+)
 async def _slow_database(wanted: Wanted, say: Say) -> Trial:
     say(f"statements sleep, {PRESSURE:g} times the capacity arrives")
     return await slow_database(wanted.seconds or ASKED_S, wanted.seed)
 
 
-@scenario("hot-row", "A row is held under load: who does not need it goes on")
+@scenario("hot-row", "A row is held under load: who does not need it goes on", takes=("seconds",))
 async def _hot_row(wanted: Wanted, say: Say) -> Trial:
     say(f"somebody holds a round's row, {PRESSURE:g} times the capacity arrives")
     return await hot_row(wanted.seconds or ASKED_S, wanted.seed)

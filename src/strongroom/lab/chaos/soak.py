@@ -67,6 +67,7 @@ def grown(series: Mapping[str, Sequence[float]]) -> list[str]:
     "soak",
     "A third of the load it could take, for --seconds: memory, connections, dead tuples and p99 "
     "are at the end what they were at the beginning.",
+    takes=("acknowledged", "seconds"),
 )
 async def soak(wanted: Wanted, say: Say) -> Trial:
     lasting = wanted.seconds or SECONDS

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from strongroom.errors import Invalid, NotFound
+from strongroom.errors import Invalid
 from strongroom.lab.load.arrivals import Closed, Once, Shape, paced
 from strongroom.lab.load.thresholds import Limit, limit_of
 from strongroom.lab.scenarios import SCENARIOS
@@ -29,7 +29,7 @@ class PlanUnfit(Invalid):
     """The plan of a load run does not fit."""
 
 
-class NoSuchPlan(NotFound):
+class NoSuchPlan(Invalid):
     """There is no scenario of this name."""
 
 
@@ -167,6 +167,14 @@ def plans(file: Path | None = None) -> dict[str, LoadPlan]:
     return found
 
 
+def _goes_by(field: str, plan: LoadPlan) -> bool:
+    """Whether a number of the plan has an effect on it."""
+    if field == "seconds":
+        return any(one.shape == "paced" for one in plan.streams)
+    needed = {"seats": "reservations", "stock": "orders", "products": "orders", "funded": "bets"}
+    return field not in needed or plan.does(needed[field])
+
+
 def plan_of(name: str, file: Path | None = None, **changes: Any) -> LoadPlan:
     """A scenario with some of its numbers changed (those that are not None): fields of the plan,
     `count` and `together` of its closed traffic, `per_second` of the first that is paced."""
@@ -182,7 +190,7 @@ def plan_of(name: str, file: Path | None = None, **changes: Any) -> LoadPlan:
         elif field == "per_second":
             fits = [one for one in told["streams"] if one["shape"] == "paced"][:1]
         else:
-            fits = [told]
+            fits = [told] if _goes_by(field, found[name]) else []
         if not fits:
             raise PlanUnfit(f"The scenario {name} has nothing to which `{field}` applies.")
         for one in fits:

@@ -48,6 +48,8 @@ def read_run(path: Path) -> LoadRun:
     """The run that was written to `path` as JSON; UnreadableRun when it is none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=LoadRun)
+    except OSError as error:
+        raise UnreadableRun(f"{path}: {error.strerror}.") from error
     except msgspec.DecodeError as error:
         raise UnreadableRun(f"{path} holds no load run: {error}.") from error
 
