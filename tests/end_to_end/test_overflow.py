@@ -112,6 +112,39 @@ def test_requests_sent_together_are_answered_in_their_order(at: Table) -> None:
     assert len(statuses) == 4 and {statuses[1], statuses[3]} <= {401, 429}
 
 
+ODD = {
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length with a sign": b"Content-Length: +2\r\n\r\n{}",
+    "a folded header": b"X-A: b\r\n c: d\r\nContent-Length: 2\r\n\r\n{}",
+    "more than its length": b"Content-Length: 2\r\n\r\n{}" + b"GET /healthz HTTP/1.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_only_the_parser_can_judge_is_left_to_it(at: Table, odd: str) -> None:
+    said = b"POST /api/bets HTTP/1.1\r\nHost: h\r\n" + ODD[odd]
+    with at.stalled(), socket.create_connection(("127.0.0.1", at.house.apis[0].port)) as wire:
+        wire.settimeout(5)
+        wire.sendall(said)
+        found = wire.recv(65536)
+        assert found.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 429 "))
+        if odd in ("two lengths", "a length with a sign"):
+            assert found.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_request_that_comes_in_pieces_is_refused_when_it_is_whole(at: Table) -> None:
+    said = b"POST /api/bets HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+    with at.stalled(), socket.create_connection(("127.0.0.1", at.house.apis[0].port)) as wire:
+        wire.settimeout(5)
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (said[:7], said[7:40], said[40:-1], said[-1:]):
+            wire.sendall(piece)
+        assert wire.recv(65536).startswith(b"HTTP/1.1 429 ")
+        wire.sendall(said)
+        assert wire.recv(65536).startswith(b"HTTP/1.1 429 "), "the connection goes on"
+
+
 def test_one_that_is_refused_and_wants_no_other_closes_its_connection(at: Table) -> None:
     bet = b"POST /api/bets HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     with at.stalled(), socket.create_connection(("127.0.0.1", at.house.apis[0].port)) as wire:

@@ -9,15 +9,28 @@ parameters are known here, and those are where crowds come.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from strongroom.core.commands import Command
 from strongroom.core.commands.command import Overloaded
+from strongroom.doors.http.intake import Intake
 from strongroom.doors.http.problems import PROBLEM, problem
-from strongroom.doors.http.quotas import Headers
 from strongroom.doors.http.seen import Seen
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
+
+LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE).findall
+
+NOT_PLAIN = re.compile(
+    rb"\r\n(?:transfer-encoding|expect|upgrade|content-length[^:]|[ \t]"
+    rb"|connection:(?![ \t]*keep-alive[ \t]*\r\n))",
+    re.IGNORECASE,
+).search
+"""What asks for more than an answer, or is written in a way that only the parser judges."""
+
+PLACE = "here comes the request's id"
 
 
 class Overflow:
@@ -27,28 +40,50 @@ class Overflow:
         self._house, self._seen = house, seen
         self._within_s = house.settings.write_deadline_ms / 1000
         self._kinds: dict[tuple[bytes, bytes], type[Command]] = {}
+        self._lines: dict[bytes, tuple[bytes, bytes]] = {}
+        self.intake = Intake()
+        self._answer = _answer(len(str(uuid7())))
 
     def learn(self, method: str, path: str, kind: type[Command]) -> None:
         """Commands of this kind come from there."""
-        self._kinds[method.encode(), path.encode()] = kind
+        key = method.encode(), path.encode()
+        self._kinds[key] = kind
+        self._lines[b" ".join(key)] = key
 
     def refuses(self, method: bytes, url: bytes) -> bool:
         """Whether the lane would turn it away, whoever asks and whatever for."""
         kind = self._kinds.get((method, url))
-        return kind is not None and self._house.lanes.full(kind, self._within_s)
+        within_s = self._within_s - self.intake.wait_s
+        return kind is not None and self._house.lanes.full(kind, within_s)
 
-    def answer(self, method: bytes, url: bytes, headers: Headers) -> bytes:
+    def wish(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Method and path, if this is one whole plain request of those that crowds come with."""
+        line, _, _ = data.partition(b" HTTP/1.1\r\n")
+        key = self._lines.get(line)
+        if key is None:
+            return None
+        end = data.find(b"\r\n\r\n") + 2
+        head, body = data[:end], len(data) - end - 2
+        if end < 2 or NOT_PLAIN(head) or LENGTHS(head) != [b"%d" % body]:
+            return None
+        return key
+
+    def answer(self, method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """The whole answer to one that is refused: that of the door to Overloaded."""
-        request_id = str(uuid7())
-        status, body, more = problem(Overloaded(), request_id)
-        self._seen.request(method.decode(), url.decode(), status, 0.0)
-        told = [
-            *headers,
-            (b"content-type", PROBLEM),
-            (b"x-request-id", request_id.encode()),
-            *more,
-            (b"content-length", b"%d" % len(body)),
-        ]
-        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
-        lines += [name + b": " + value for name, value in told]
-        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+        request_id = str(uuid7()).encode()
+        self._seen.request(method.decode(), url.decode(), self._answer[0], 0.0)
+        told = b"".join(b"%s: %s\r\n" % header for header in headers)
+        _, first, rest, body, last = self._answer
+        return b"".join((first, told, rest, request_id, body, request_id, last))
+
+
+def _answer(id_length: int) -> tuple[int, bytes, bytes, bytes, bytes]:
+    """The status, and the answer in the pieces between which a connection's own headers and the
+    request's id belong."""
+    status, body, more = problem(Overloaded(), PLACE)
+    length = len(body) - len(PLACE) + id_length
+    told = [(b"content-type", PROBLEM), *more, (b"content-length", b"%d" % length)]
+    first = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
+    rest = b"".join(b"%s: %s\r\n" % header for header in told) + b"x-request-id: "
+    before, _, after = body.partition(PLACE.encode())
+    return status, first, rest, b"\r\n\r\n" + before, after

@@ -28,6 +28,10 @@ WARMUP_S = 1.0
 START_S = 3.0
 """A process of the lab is there after one second, on a crowded machine after two."""
 
+OPEN_S, MOST_OPEN, OPENED_PER_S = 0.7, 12_000, 2_000
+"""A throng has as many connections open as people come in this time: of three times the load a
+third waits for two seconds, and the others are told at once."""
+
 DRAIN_S = 90.0
 """Two cores match some thousands of bets a second, beside whatever else runs on them."""
 
@@ -99,7 +103,7 @@ class Bettors:
         return Flow(name, per_second, job)
 
     async def throng(self, flows: list[Flow], seconds: float, at: float = 0.0) -> Recalled:
-        found = await gathered(Plan(self.port, flows, seconds, at))
+        found = await gathered(Plan(self.port, flows, seconds, at, _open(flows)))
         self.recalled.append(found)
         return found
 
@@ -109,7 +113,7 @@ class Bettors:
     ) -> AsyncIterator[asyncio.Task[Recalled]]:
         """A throng that begins with the context, while whose own acts are done; await the task for
         what it met."""
-        at = monotonic() + START_S
+        at = monotonic() + START_S + _open(flows) / OPENED_PER_S
         task = asyncio.create_task(self.throng(flows, seconds, at))
         try:
             await asyncio.sleep(at - monotonic())
@@ -151,6 +155,10 @@ class Bettors:
         odd = Counter(one.status for one in met if one.status not in (0, 202, 429, 503))
         if odd:
             trial.violations.append(f"{name} was answered with {dict(odd)}")
+
+
+def _open(flows: Sequence[Flow]) -> int:
+    return min(int(sum(one.per_second for one in flows) * OPEN_S), MOST_OPEN)
 
 
 def normal_after_s(

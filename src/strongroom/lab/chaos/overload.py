@@ -3,10 +3,13 @@ who asks for as much as all the others together."""
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from strongroom.clock import monotonic
 from strongroom.lab.chaos.bettors import STRICT, Bettors, Bounds, judge
 from strongroom.lab.chaos.catalogue import Say, Wanted, scenario
 from strongroom.lab.chaos.field import Field
+from strongroom.lab.chaos.slow import AWAY_MS, SlowApi
 from strongroom.lab.chaos.throng import at_once_ms, good_per_s, p99_ms, refused
 from strongroom.lab.trial import Trial
 
@@ -32,11 +35,14 @@ LOOSE_SPAM_EFFECT = 5.0
 async def overload(
     seconds: float, seed: int, bounds: Bounds = STRICT, times: tuple[int, ...] = TIMES
 ) -> Trial:
-    """Goodput at ten times the capacity against that at once the capacity."""
+    """Goodput at ten times the capacity against that at once the capacity. The database is away:
+    see SMALL_GROUPS."""
     trial = Trial(row="C12", name="overload", seed=seed, faults=0, acknowledged=0)
     began = monotonic()
-    async with Field(apis=1, workers=1) as field:
-        bettors = await Bettors.of(field, field.ports[0], people=PEOPLE, rounds=1)
+    async with AsyncExitStack() as stack:
+        api = SlowApi(stack, seed, away_ms=AWAY_MS)
+        field = await api.start()
+        bettors = await Bettors.of(field, api.port, people=PEOPLE, rounds=1)
         capacity = await bettors.capacity(2)
         trial.what["capacity_per_s"] = capacity
         good: dict[int, float] = {}

@@ -30,7 +30,7 @@ from strongroom.lab.scenarios import Job, requests_of
 HOST = "127.0.0.1"
 
 READY_CONNECTIONS = 64
-"""Open before the first request is due; more come as they are needed."""
+"""More come as they are needed."""
 
 LAST_ANSWERS_S = 35.0
 """Longer than any lock or statement may take, so that nothing stays open that had an answer."""
@@ -64,6 +64,9 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     at: float = 0.0
     """The instant of the first request, by the machine's monotonic clock; at once if it is over."""
+    ready: int = READY_CONNECTIONS
+    """Connections that are open before the first request is due. Who has to open one first is late
+    by what the server takes to accept it, and comes to its door later than it was due."""
 
 
 class Met(msgspec.Struct, array_like=True):
@@ -149,8 +152,9 @@ class _Throng:
         """Sends all that becomes due and waits for the last answers; when it began."""
         flows = self.plan.flows
         requests = [requests_of(one.job) for one in flows]
-        for _ in range(READY_CONNECTIONS):
-            await self._connect()
+        for opened in range(0, self.plan.ready, CONNECTING_AT_ONCE):
+            left = min(CONNECTING_AT_ONCE, self.plan.ready - opened)
+            await asyncio.gather(*(self._connect() for _ in range(left)))
         await asyncio.sleep(max(0.0, self.plan.at - _clock()))
         begin = _clock()
         end = begin + self.plan.seconds
