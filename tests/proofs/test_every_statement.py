@@ -10,7 +10,7 @@ before each and after each.
 SQLSTATEs are raised by the server itself in the place of a statement, so that the transaction is
 as broken as it says; where the connection is to be gone, it is. A state is raised once, so that a
 retry meets no fault, or each time. CI raises one state at each statement of all acts, by turns, and
-all of them, both ways, at each statement of two acts; a campaign's ten parts raise one state each,
+all of them, both ways, at each statement of two acts; a campaign's eleven parts raise one state each,
 at all statements, once and each time. The whole reconciliation runs once an act, after its last crash;
 equal books say as much after each single fault.
 """
@@ -54,6 +54,7 @@ STATES = (
     "25006",  # read_only_sql_transaction, as on a replica
     "53100",  # disk_full
     "55P03",  # lock_not_available
+    "58030",  # io_error: the disk is gone
 )
 
 GONE = ("57P01", "08006")
@@ -232,9 +233,9 @@ def faults(scene: Scene, scale: Scale) -> list[Fault]:
     found: list[Fault] = []
     turn = 7 * list(ACTS).index(scene.act.name)
     for at, text in enumerate(scene.statements, 1):
-        pairs = [(STATES[(turn + at) % 10], (turn + at) // 10 % 2 > 0)]
+        pairs = [(STATES[(turn + at) % len(STATES)], (turn + at) // len(STATES) % 2 > 0)]
         if scale.campaign:
-            pairs = [(STATES[scale.part % 10], again) for again in (False, True)]
+            pairs = [(STATES[scale.part % len(STATES)], again) for again in (False, True)]
         elif scene.act.name in THOROUGH:
             pairs = [(state, again) for state in STATES for again in (False, True)]
         found += [(at, "before", state, again) for state, again in pairs]

@@ -79,7 +79,7 @@ PROOFS_OF = (
         ("C2", "C3"),
         "a crash, or an error, at every statement",
         "test_every_statement.py",
-        10,
+        11,
         "every statement of every act: a crash on one side of it, one state of SQL",
     ),
     Proof(

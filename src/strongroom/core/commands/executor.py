@@ -314,8 +314,11 @@ def _told(error: Exception, ticket: Ticket) -> Exception:
     if isinstance(error, TOO_SLOW):
         log.warning("not served", command=ticket.name, error=repr(error))
         return Overloaded()
+    if isinstance(error, UNWRITABLE):
+        log.warning("not written", command=ticket.name, error=repr(error))
+        return DatabaseDown()
     log.error("command failed", command=ticket.name, exc_info=error)
-    return DatabaseDown() if isinstance(error, UNWRITABLE) else error
+    return error
 
 
 def _still_waiting(group: list[Ticket]) -> list[Ticket]:

@@ -70,8 +70,13 @@ TOO_SLOW = (
 """The server works, but not at this for now: a row stays held, a statement takes too long, a race
 is lost again and again. Nothing has happened."""
 
-UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
-"""The server cannot write: it is a standby, its disk or memory is full. Nothing has happened."""
+UNWRITABLE = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+)
+"""The server cannot write: it is a standby, its disk or memory is full, its disk is gone. Nothing
+has happened."""
 
 
 class DatabaseDown(Busy):
@@ -171,6 +176,8 @@ class Database:
             yield db  # type: ignore[misc]  # the pool's proxy behaves as the connection
         except TOO_SLOW as error:
             raise DatabaseBusy() from error
+        except UNWRITABLE as error:
+            raise DatabaseDown() from error
         except LOST as error:
             # Whatever state it is in, it does not go back to the pool.
             not_its_own = isinstance(error, OSError | TimeoutError) and not _is_closed(db)

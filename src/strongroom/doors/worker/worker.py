@@ -13,6 +13,7 @@ import structlog
 from strongroom.clock import monotonic
 from strongroom.core.commands import Command, Errand, Executor, Ticket
 from strongroom.core.db import Connection, Database, DatabaseDown, Leader
+from strongroom.core.db.database import UNWRITABLE
 from strongroom.core.events import NOTIFY_CHANNEL, Message, Subscriber, Transport
 from strongroom.core.events.subscribers import LEASE_S
 from strongroom.doors.worker.errands import Performers, chunks, perform
@@ -121,7 +122,7 @@ class Worker:
             try:
                 if await self.work_once(queue):
                     continue
-            except DatabaseDown:
+            except (DatabaseDown, *UNWRITABLE):
                 log.warning("database down", queue=queue)
             except Exception:
                 log.exception("batch failed", queue=queue)
@@ -251,7 +252,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 await self._led(act)
-            except DatabaseDown:
+            except (DatabaseDown, *UNWRITABLE):
                 log.warning("database down, chores wait")
             except Exception:
                 log.exception("chore failed")
