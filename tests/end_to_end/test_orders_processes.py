@@ -173,7 +173,10 @@ class Trial:
                 if self.over:
                     return
                 await asyncio.sleep(0.05)
-            os.kill(children[name], signal.SIGKILL)
+            try:
+                os.kill(children[name], signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it went by itself in this moment, as after the database did
             self.kills[name] += 1
 
     async def serves(self) -> bool:

@@ -204,9 +204,11 @@ class Database:
             except LOST:
                 raise
             except BaseException:
-                with contextlib.suppress(*LOST):
+                try:
                     if not db.is_closed():
                         await db.execute("ROLLBACK")
+                except Exception:
+                    _end(db)  # who comes next would find this transaction open
                 raise
             await db.execute("COMMIT")
         except LOST as error:

@@ -294,6 +294,8 @@ class Member:
     ) -> None:
         self.kind = kind
         self.kills = 0
+        self.up = False
+        """Its start is over: who is killed before has died by itself."""
         self._began_at = 0
         self.port = free_port() if kind == "api" else 0
         command = [sys.executable, "-m", "strongroom"]
@@ -309,27 +311,26 @@ class Member:
         )
 
     async def start(self) -> None:
-        """Returns when it is at work, or was and has been killed again. Raises ProgramEnded or
-        ProgramNotReady."""
-        self._began_at, kills = len(self.log()), self.kills
+        """Returns when it is at work. Raises ProgramEnded or ProgramNotReady."""
+        self._began_at = len(self.log())
         await self._program.start()
         patience = monotonic() + READY_S
         while self.kind == "worker" and not await self.ready():
-            if not self.alive and self.kills > kills:
-                return
             if not self.alive:
                 raise ProgramEnded(f"Exit code {self._program.exit_code}: {self.printed()}")
             if monotonic() > patience:
                 raise ProgramNotReady(f"Not at work in {READY_S:g} s: {self.printed()}")
             await asyncio.sleep(LOOK_S)
+        self.up = True
 
     async def kill(self) -> None:
         """SIGKILL, as by a power cut of this process alone; returns when it is gone."""
         assert self.alive, f"it had died by itself: {self.printed()}"
-        self.kills += 1
+        self.up = False
         self._program.kill()
         code = await asyncio.wait_for(self._program.ended(), END_S)
         assert code == -signal.SIGKILL, f"it had died by itself, with exit code {code}"
+        self.kills += 1
 
     async def end(self) -> None:
         """SIGTERM, and patience; nothing when it does not run."""

@@ -84,7 +84,7 @@ class Killer:
         """Only who is at work is worth killing; who starts holds nothing yet."""
         while True:
             self._raise_failures()
-            up = [one for one in members if one.alive]
+            up = [one for one in members if one.alive and one.up]
             self._chance.shuffle(up)
             for one in up:
                 if await one.ready():
