@@ -112,6 +112,44 @@ SPOILED: dict[str, tuple[str, str]] = {
         "CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql"
         " AS $$ BEGIN RETURN NEW; END $$",
     ),
+    "a trigger that takes its refusal back": (
+        "append_only_triggers_stand",
+        "CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'no';"
+        " EXCEPTION WHEN OTHERS THEN RETURN coalesce(NEW, OLD); END $$",
+    ),
+    "a switch turned unseen": (
+        "switches_stand_as_noted",
+        "ALTER TABLE audit.switches DISABLE TRIGGER noted_change;"
+        "UPDATE audit.switches SET paused = NOT paused WHERE name = 'payouts';"
+        "ALTER TABLE audit.switches ENABLE ALWAYS TRIGGER noted_change",
+    ),
+    "a queue paused unseen": (
+        "switches_stand_as_noted",
+        "ALTER TABLE audit.switches DISABLE TRIGGER noted;"
+        "INSERT INTO audit.switches VALUES ('queue:betting_match', true, now(), 'ann', 'x');"
+        "ALTER TABLE audit.switches ENABLE ALWAYS TRIGGER noted",
+    ),
+    "a limit set unseen": (
+        "switches_stand_as_noted",
+        "ALTER TABLE audit.limits DISABLE TRIGGER noted;"
+        "INSERT INTO audit.limits VALUES ('rate.global', '\"9/minute\"', now(), 'ann', 'x');"
+        "ALTER TABLE audit.limits ENABLE ALWAYS TRIGGER noted",
+    ),
+    "an act that is gone": (
+        "switches_stand_as_noted",
+        "ALTER TABLE audit.actions DISABLE TRIGGER append_only;"
+        "DELETE FROM audit.actions WHERE action = 'payouts.resume';"
+        "ALTER TABLE audit.actions ENABLE ALWAYS TRIGGER append_only",
+    ),
+    "a verdict turned round": (
+        "switches_stand_as_noted",
+        "UPDATE audit.reconciliations SET clean = NOT clean",
+    ),
+    "a verdict that is gone": (
+        "switches_stand_as_noted",
+        "DELETE FROM audit.reconciliations",
+    ),
     "a changed entry type": (
         "entries_fit_their_keys",
         "UPDATE ledger.entries SET type = 'PAYOUT' WHERE (account_id, seq) ="
@@ -400,6 +438,26 @@ SPOILED: dict[str, tuple[str, str]] = {
         "matches_have_their_events",
         "DELETE FROM events.log WHERE type = 'betting.MatchSettled'",
     ),
+    "a seal out of nowhere": (
+        "seals_chain",
+        "SELECT seal(1, 0); SELECT seal(3, 0)",
+    ),
+    "a seal that is gone": (
+        "seals_chain",
+        "UPDATE audit.reconciliations SET head = 1, head_digest = sha256('x')",
+    ),
+    "a seal over ranges that are not there": (
+        "seals_keep_their_ranges",
+        "SELECT seal(1, 1)",
+    ),
+    "a sealed range that leaves entries out": (
+        "sealed_ranges_follow_each_other",
+        "SELECT seal(1, 1); INSERT INTO audit.sealed VALUES (1, 2, 2, 1, 0, sha256('x'))",
+    ),
+    "a sealed account that is gone": (
+        "sealed_accounts_are_there",
+        "SELECT seal(1, 1); INSERT INTO audit.sealed VALUES (0, 1, 1, 1, 0, sha256('x'))",
+    ),
     "a round whose end nobody heard of": (
         "rounds_have_their_events",
         "DELETE FROM events.log WHERE type = 'betting.RoundVoided'",
@@ -428,6 +486,12 @@ CREATE FUNCTION happen_again(what text) RETURNS void LANGUAGE sql AS $$
     INSERT INTO events.log (key, seq, id, type, payload, created_at)
     SELECT key, seq, id, type, payload, created_at FROM gone;
 $$;
+CREATE FUNCTION seal(number bigint, ranges bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO audit.seals (number, reconciliation_id, began_at, ranges, entries, turn, content,
+        previous, digest)
+    SELECT number, gen_random_uuid(), now(), ranges, ranges, 0, sha256('x'), sha256('y'),
+        sha256(number::text::bytea);
+$$;
 CREATE FUNCTION swap(one bigint, other bigint) RETURNS void LANGUAGE sql AS $$
     UPDATE betting.matches SET number = -number, tick = -tick WHERE number IN (one, other);
     UPDATE betting.matches SET number = one + other + number, tick = one + other + tick
@@ -436,5 +500,5 @@ CREATE FUNCTION swap(one bigint, other bigint) RETURNS void LANGUAGE sql AS $$
     WHERE done_at_tick IN (one, other) AND refunded = 0;
 $$;
 """
-"""What the statements call: a transfer that chains, an event that comes again, later, and two
-matches of each round in each other's place."""
+"""What the statements call: a transfer that chains, an event that comes again, later, two
+matches of each round in each other's place, and a seal that nobody made."""

@@ -9,19 +9,28 @@ As a library:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 
+from strongroom import __version__
 from strongroom.apps import betting, orders, ticketing
-from strongroom.apps.ticketing.codes import Signer, load_or_make_ticket_key
+from strongroom.apps.ticketing.codes import (
+    Signer,
+    Verifier,
+    load_or_make_ticket_key,
+    public_key_of,
+)
 from strongroom.clock import monotonic
-from strongroom.core.audit import Reconciler, Report
-from strongroom.core.audit.reconcile import Progress
+from strongroom.core.audit import PausePayouts, Reconciler, Report
+from strongroom.core.audit.evidence import kept
+from strongroom.core.audit.limits import DEADLINE, LANE, Limits, Value
+from strongroom.core.audit.reconcile import Mode, Progress, Run, Scope
 from strongroom.core.commands import Command, Errand, Executor, Lanes, Reply, Ticket
+from strongroom.core.commands.admission import Admission
 from strongroom.core.commands.errand import Performer
 from strongroom.core.commands.work import Sources, forget_answers
 from strongroom.core.db import Database, DatabaseDown
@@ -69,7 +78,8 @@ class Strongroom:
         sources: Sources | None = None,
         **overrides: Any,
     ) -> None:
-        self.settings = settings or Settings(**overrides)
+        self._configured = settings or Settings(**overrides)
+        self.settings = self._configured.model_copy()  # what operators change is changed in it
         self.place: Place = place_of(self.settings)
         self.database = Database(
             self.place.app,
@@ -78,7 +88,7 @@ class Strongroom:
             step=step,
         )
         self.audit = Database(self.place.audit, role=self.place.audit_role, pool_size=3)
-        self.reconciler = Reconciler(self.audit, INVARIANTS)
+        self.reconciler = Reconciler(self.audit, INVARIANTS, self.settings.reseal_days)
         self.transport = PgmqTransport(self.database)
         self.executor = Executor(self.database, self.transport.publish, sources=sources)
         self.statements = Statements(self.database)
@@ -93,6 +103,7 @@ class Strongroom:
             failed_logins=self.settings.rate_limit_auth,
         )
         self.rate_limits = _rate_limits(self.settings)
+        self.admission, self.limits = Admission(), Limits(self.audit, self._adopt)
         self.payments = Payments(
             self.database,
             self.executor,
@@ -100,9 +111,7 @@ class Strongroom:
             or load_or_make_secret(self.settings.data_dir, "sandbox_secret"),
             sandbox_pays=self.settings.environment != "production",
         )
-        self.signer = Signer(
-            load_or_make_ticket_key(self.settings.data_dir, self.settings.ticket_key)
-        )
+        self.signer, self.verifier = _ticket_keys(self.settings)
         self.post = ticketing.Post(
             self.database,
             self.identity.users,
@@ -114,13 +123,10 @@ class Strongroom:
             self.signer,
             attach_pdf=self.settings.mail_pdf,
         )
-        self.ticketing = ticketing.Reading(
-            self.database,
-            self.identity.users,
-            self.signer,
-            deadline_s=self.settings.read_deadline_ms / 1000,
-        )
         deadline_s = self.settings.read_deadline_ms / 1000
+        self.ticketing = ticketing.Reading(
+            self.database, self.identity.users, self.signer, deadline_s=deadline_s
+        )
         self.orders = orders.Reading(self.database, Cursors(token_secret), deadline_s=deadline_s)
         self.order_reports = orders.Reports(self.database)
         self.order_exports = orders.Exports(self.database)
@@ -133,10 +139,14 @@ class Strongroom:
         self.wallets: Gather[UUID, Balance]
 
     async def __aenter__(self) -> Strongroom:
+        self.executor.slow_s = self.settings.slow_group_ms / 1000
         await self.database.open()
         await self.audit.open()
         await self.identity.open()
-        self.lanes = Lanes(self.executor, group_limit=self.settings.group_limit)
+        await self.limits.start()
+        self.lanes = Lanes(
+            self.executor, group_limit=self.settings.group_limit, admission=self.admission
+        )
         self.wallets = Gather(
             self.statements.wallets, deadline_s=self.settings.read_deadline_ms / 1000
         )
@@ -146,9 +156,12 @@ class Strongroom:
         await self.lanes.drain(DRAIN_S)
         self.post.close()
         self.ticketing.close()
+        await self.limits.stop()
         await self.identity.close()
         await self.audit.close()
         await self.database.close()
+        if self.executor.tracing is not None:
+            await asyncio.to_thread(self.executor.tracing.close)
 
     async def run(
         self, command: Command, *, key: str | None = None, principal: str = "library"
@@ -202,16 +215,71 @@ class Strongroom:
             **self.order_reports.caches,
         }
 
+    @property
+    def configured_limits(self) -> dict[str, Value]:
+        """What holds where no operator has changed it."""
+        rates = {f"rate.{name}": rate for name, rate in _rates(self._configured).items()}
+        return {**rates, DEADLINE: self._configured.write_deadline_ms}
+
+    def _adopt(self, changed: Mapping[str, Value]) -> None:
+        """Takes on the limits that operators changed; all others are as the settings say."""
+        held = {**self.configured_limits, **changed}
+        self.settings.write_deadline_ms = int(held[DEADLINE])
+        if self.rate_limits is not None:
+            for name in _rates(self._configured):
+                self.rate_limits.change(name, str(held[f"rate.{name}"]))
+        lanes = {found[1] for name in held if (found := LANE(name))}
+        closed = {one for one in lanes if held.get(f"lane.{one}.open") is False}
+        per_s = {
+            one: int(held[f"lane.{one}.per_s"]) for one in lanes if f"lane.{one}.per_s" in held
+        }
+        self.admission.change(frozenset(closed), per_s)
+
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Checks all invariants, as the role that can only read."""
-        return await self.reconciler.run(progress)
+        return (await self.look(progress=progress, drafting=False)).report
+
+    async def look(
+        self,
+        mode: Mode = "full",
+        *,
+        scope: Scope | None = None,
+        progress: Progress | None = None,
+        drafting: bool = True,
+    ) -> Run:
+        """One run; what it finds is kept as evidence in the data folder, and it says where."""
+        run = await self.reconciler.read(mode, scope=scope, on_progress=progress, drafting=drafting)
+        return run._replace(report=kept(self.settings.data_dir, run, __version__))
+
+    async def pause_if_wrong(self, report: Report, by: str) -> None:
+        """Pauses payouts when a run has found something, before it is recorded: what is too damaged
+        for that is no reason to go on paying. Nor is it lost while the pause has to wait."""
+        if report.clean:
+            return
+        pause = Ticket(PausePayouts(report.reason), principal=by, key=None)
+        await self.executor.run([pause])
+        (await pause.future).check()
+
+    async def seal(self, run: Run) -> int:
+        """Seals what a clean run has read, once its report is recorded; how many seals that made.
+        Fewer when another run sealed meanwhile: the next one goes on there."""
+        for made, command in enumerate(run.seals()):
+            ticket = Ticket(command, principal="reconciliation", key=None)
+            await self.executor.run([ticket])
+            if (outcome := await ticket.future).refused:
+                return made
+            outcome.check()
+        return len(run.seals())
 
     async def readiness(self, within_s: float, needed: str) -> dict[str, str]:
         """Whether this process can serve: not stopping, a connection in time, a known schema."""
         if self.draining:
             return {"status": "draining"}
+        # Waited for, not cancelled: a connection whose server hangs takes seconds to give up.
+        asking = asyncio.ensure_future(self.database.revision())
+        asking.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            found = await asyncio.wait_for(self.database.revision(), within_s)
+            found = await asyncio.wait_for(asyncio.shield(asking), within_s)
         except (TimeoutError, DatabaseDown):
             return {"status": "database_down"}
         if found != needed:
@@ -219,14 +287,24 @@ class Strongroom:
         return {"status": "ready"}
 
 
+def _ticket_keys(settings: Settings) -> tuple[Signer, Verifier]:
+    """Who signs tickets, and who knows those that were signed with the keys before, too."""
+    signer = Signer(load_or_make_ticket_key(settings.data_dir, settings.ticket_key))
+    before = (settings.ticket_keys_before or "").split(",")
+    return signer, Verifier([signer.public_key, *(public_key_of(one) for one in before if one)])
+
+
 def _rate_limits(settings: Settings) -> RateLimits | None:
     """How often one principal may ask, by kind of route; None when nobody counts."""
-    limits = {
+    return RateLimits(_rates(settings)) if settings.rate_limits == "on" else None
+
+
+def _rates(settings: Settings) -> dict[str, str]:
+    return {
         "global": settings.rate_limit_global,
         "orders": settings.rate_limit_orders,
         "reports": settings.rate_limit_reports,
     }
-    return RateLimits(limits) if settings.rate_limits == "on" else None
 
 
 async def prepare(place: Place) -> tuple[str | None, str]:

@@ -83,6 +83,12 @@ class Settings(BaseSettings):
         description="Seed of the Ed25519 key that signs tickets, 32 bytes in base64url; made once "
         "by default and kept in the data folder.",
     )
+    ticket_keys_before: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{43}=?(,[A-Za-z0-9_-]{43}=?)*$",
+        description="Public keys, between commas, whose tickets still open the door though they "
+        "are no longer signed with: those of `tickets public-key` before a change of `ticket_key`.",
+    )
     smtp_url: str | None = Field(
         default=None,
         pattern=r"^smtps?://[^\s/?#]+/?$",
@@ -131,6 +137,24 @@ class Settings(BaseSettings):
     )
     write_deadline_ms: int = Field(default=2000, ge=50, description="Longest wait of a write.")
     read_deadline_ms: int = Field(default=1000, ge=50, description="Longest wait of a read.")
+    request_timeout_s: int = Field(
+        default=20,
+        ge=1,
+        description="How long a client may take to send the head of a request, and its body; each "
+        "64 KiB of a body get a second more.",
+    )
+    idle_timeout_s: int = Field(
+        default=60,
+        ge=1,
+        description="How long a connection on which nothing is asked stays open; longer than that "
+        "of a balancer in front.",
+    )
+    hsts_max_age_s: int = Field(
+        default=0,
+        ge=0,
+        description="Of the header Strict-Transport-Security, where TLS stands in front; 0 sends "
+        "none.",
+    )
     group_limit: int = Field(
         default=512, ge=1, le=4096, description="Commands that commit together."
     )
@@ -161,10 +185,63 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=8, ge=1, description="Tries before a message is buried.")
     reconcile_at: str = Field(
-        default="0 2 * * *", description="Cron line of the daily reconciliation."
+        default="0 2 * * *",
+        description="Cron line of the incremental reconciliation: of what is new, and of a share "
+        "of what is sealed. It is full while a full one takes no minute.",
+    )
+    reconcile_full_at: str = Field(
+        default="0 3 * * 0", description="Cron line of the full reconciliation."
+    )
+    reseal_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="Incremental reconciliations read all that is sealed again once in so many "
+        "days, a share in each; 0 reads all of it each time.",
+    )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="Where backups lie and `up` keeps the embedded server's log; on another disk "
+        "than the data folder. Without it there are none.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="Address on which each process tells its metrics; they name no user, and "
+        "need no token.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_000,
+        description="Port of the metrics of the first process, the next ones take the next; 0 "
+        "takes free ones, which `up` notes in `prometheus/targets.json` of the data folder.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least grave lines that are logged."
+    )
+    log_requests: Literal["on", "off"] = Field(
+        default="off",
+        description="`on` logs a line for each request, not only for those that fail or are slow.",
+    )
+    slow_request_ms: int = Field(
+        default=1000, ge=1, description="A request that takes longer is logged as slow."
+    )
+    slow_group_ms: int = Field(
+        default=500,
+        ge=1,
+        description="A group of commands that takes longer explains itself in the log.",
+    )
+    otlp_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        description="Collector of traces that speaks OTLP over HTTP, as `http://127.0.0.1:4318`; "
+        "needs the extra `otel`. Without one nothing is traced.",
+    )
+    trace_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="The share of requests that are traced, 1 for all of them.",
     )
 
     @classmethod

@@ -61,6 +61,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    @property
+    def socket(self) -> object:
+        """The connection of now; None after it was closed."""
+        return self._connection.sock
+
     def send(
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes | None = None
     ) -> Answer:

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from email.message import Message
+from uuid import uuid4
 
 import pytest
 
@@ -110,7 +111,11 @@ def raw(scene: Scene, route: Route, more: bytes, body: bytes) -> Answer:
     with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(head_of(scene, route, more) + body)
-        said = raw_answer(connection)
+        return parsed(raw_answer(connection))
+
+
+def parsed(said: bytes) -> Answer:
+    """The bytes of one answer; status 0 where there is none."""
     head, _, rest = said.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = Message()
@@ -144,7 +149,8 @@ UNREADABLE = {
 @pytest.mark.parametrize("what", UNREADABLE)
 def test_a_request_that_can_be_read_in_two_ways_is_refused(scene: Scene, what: str) -> None:
     answer = raw(scene, DEPOSITS, UNREADABLE[what], GOOD)
-    assert 400 <= answer.status < 500, answer
+    assert (answer.status, answer.problem) == (400, "unreadable_request"), answer
+    assert answer.headers["connection"] == "close"
 
 
 def test_a_huge_length_is_refused_before_the_body_comes(scene: Scene) -> None:
@@ -155,7 +161,7 @@ def test_a_huge_length_is_refused_before_the_body_comes(scene: Scene) -> None:
 def test_a_flood_of_headers_is_refused(scene: Scene) -> None:
     many = b"".join(b"X-Flood-%d: %s\r\n" % (i, b"x" * 100) for i in range(10_000))
     answer = raw(scene, DEPOSITS, many + b"Content-Length: 12\r\n", GOOD)
-    assert answer.status == 0 or 400 <= answer.status < 500, answer
+    assert (answer.status, answer.problem) == (431, "headers_too_large"), answer
 
 
 @pytest.mark.parametrize("missing", [1, 80], ids=["one byte", "many bytes"])
@@ -216,3 +222,98 @@ def test_a_connection_is_still_good_after_a_refusal(scene: Scene) -> None:
         for body in (b"{", b"[]", b'{"amount": 0}'):
             assert 400 <= send(client, scene, DEPOSITS, body).status < 500
             assert client.get("/api/wallets/me", scene.user.token).status == 200
+
+
+# Around a body ---------------------------------------------------------------------------------
+
+CHUNKED = b"POST /api/transfers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+
+RESETS = (ConnectionResetError, BrokenPipeError)
+
+
+def test_what_follows_a_body_is_no_header(scene: Scene) -> None:
+    body = b"2\r\n{}\r\n0\r\n"
+    shown = f"Authorization: Bearer {scene.operator.token}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+        connection.sendall(CHUNKED + b"\r\n" + body + shown + b"\r\n")
+        assert parsed(raw_answer(connection)).status == 401
+        connection.sendall(CHUNKED + shown + b"\r\n" + body + b"Host: y\r\n" + shown + b"\r\n")
+        answer = parsed(raw_answer(connection))
+    assert (answer.status, answer.problem) == (400, "idempotency_key_missing")
+
+
+ENDLESS = {
+    "what follows a body": (b"2\r\n{}\r\n0\r\n", b"X-Flood: y\r\n" * 6000),
+    "a line after a body": (b"2\r\n{}\r\n0\r\nX-Flood: ", b"y" * 65536),
+    "what a chunk is said to be": (b"2;is=", b"y" * 65536),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_is_neither_head_nor_body_has_an_end(scene: Scene, what: str) -> None:
+    begin, more = ENDLESS[what]
+    head = head_of(scene, DEPOSITS, b"Transfer-Encoding: chunked\r\n")
+    with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+        connection.sendall(head + begin)
+        with contextlib.suppress(*RESETS):
+            for _ in range(5):
+                connection.sendall(more)
+        answer = parsed(raw_answer(connection))
+    assert (answer.status, answer.problem) == (431, "headers_too_large")
+
+
+def test_a_body_without_an_end_is_not_read_for_ever_once_it_is_answered(scene: Scene) -> None:
+    head = b"POST /api/transfers HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+        connection.sendall(head)
+        assert parsed(raw_answer(connection)).status == 401
+        with pytest.raises(RESETS):
+            for _ in range(2000):
+                connection.sendall(b" " * 65536)
+
+
+# Many, and the end -----------------------------------------------------------------------------
+
+
+def answers(connection: socket.socket) -> list[Answer]:
+    """All of them, until the server closes."""
+    connection.settimeout(30)
+    said = b""
+    while piece := connection.recv(65536):
+        said += piece
+    return [parsed(b"HTTP/1.1 " + one) for one in said.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_so_many_at_once_are_answered_and_no_more(scene: Scene) -> None:
+    with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 5000)
+        *good, last = answers(connection)
+    assert {answer.status for answer in good} == {200} and 500 < len(good) < 5000
+    assert (last.status, last.problem) == (400, "unreadable_request")
+
+
+def test_who_has_said_all_may_still_listen(scene: Scene) -> None:
+    asked = head_of(scene, DEPOSITS, b"Content-Length: 1\r\n") + b"{"
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    for said, statuses in (
+        (asked, [400]),
+        (asked + health + asked, [400, 200, 400]),
+        (health + asked[:20], [200]),
+    ):
+        with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            found = answers(connection)
+        assert [answer.status for answer in found] == statuses, said
+
+
+def test_of_two_the_second_of_which_breaks_off_the_first_is_answered(scene: Scene) -> None:
+    body = {"from": str(scene.user.id), "to": str(uuid4()), "amount": 1}
+    to_nobody = request("POST", "/api/transfers", scene.operator.token, "to-nobody", body)
+    broken = head_of(scene, DEPOSITS, b"Content-Length: 2\r\n") + b"["
+    with socket.create_connection(("127.0.0.1", scene.house.apis[0].port)) as connection:
+        connection.sendall(to_nobody + broken)
+        connection.shutdown(socket.SHUT_WR)
+        first, *others = answers(connection)
+    assert (first.status, first.problem) == (404, "not_found")
+    assert {answer.status for answer in others} <= {400}

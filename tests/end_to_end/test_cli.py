@@ -344,7 +344,7 @@ def test_the_doctor_says_that_payouts_are_paused_and_why(place: Place) -> None:
     assert found["state"] == "warning"
     assert "a strange transfer" in found["found"]
     assert "operator:eve" in found["found"]
-    assert "/api/ops/payouts/resume" in found["todo"]
+    assert "`strongroom payouts resume --reason" in found["todo"]
     # It is a state that somebody chose, and no defect.
     assert place.cli("doctor").code == FINE
 

@@ -132,6 +132,9 @@ BODIES: dict[str, Any] = {
     "/api/orders/{id}/pay": {"paymentMethod": "COD"},
     "/api/ops/payouts/pause": {"reason": "A drill"},
     "/api/ops/payouts/resume": {"reason": "A drill"},
+    "/api/ops/queues/{queue}/pause": {"reason": "A drill"},
+    "/api/ops/queues/{queue}/resume": {"reason": "A drill"},
+    "/api/ops/limits/{name}": {"value": "1/minute", "reason": "A drill"},
 }
 WRITES = [route for route in ROUTES if route.command]
 
@@ -146,7 +149,7 @@ def path_of(route: Route) -> str:
 
 def bodied(route: Route) -> Any:
     """A body that fits, but for PATCH, which takes nothing at all as well."""
-    return BODIES.get(route.path) if route.method == "POST" else None
+    return BODIES.get(route.path) if route.method in ("POST", "PUT") else None
 
 
 def ask(client: Client, route: Route, token: str | None, key: str | None = None) -> Answer:
@@ -252,7 +255,7 @@ def something(client: Client, operator: Person, route: Route) -> str:
     return str(made[f"{kind.removesuffix('s')}Id"])
 
 
-@pytest.mark.parametrize("route", [r for r in ROUTES if r.query], ids=named)
+@pytest.mark.parametrize("route", [r for r in ROUTES if r.query and r.method == "GET"], ids=named)
 def test_no_question_is_too_strange_to_be_answered_or_refused(
     client: Client, operator: Person, route: Route
 ) -> None:

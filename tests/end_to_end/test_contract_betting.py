@@ -258,7 +258,7 @@ def test_while_payouts_are_paused_nothing_is_paid_and_afterwards_all_is(
         status = client.get("/api/ops/status", operator.token)
         queues = done(status, 200, said | {"queues": list})["queues"]
         for queue in queues:
-            fits(queue, {"queue": str, "waiting": int, "oldestS": int})
+            fits(queue, {"queue": str, "waiting": int, "oldestS": int, "paused": bool})
         paused = client.post("/api/wallets/me/withdrawals", {"amount": 60}, ann.token, "pay-me")
         refused(paused, 503, "payouts_paused")
         assert int(paused.headers["retry-after"]) > 0

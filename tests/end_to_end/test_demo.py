@@ -19,6 +19,8 @@ FINE = 0
 
 USERS, BUYERS, SEATS = 20, 30, 100
 
+BACKUPS = "backups"
+
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Path]:
@@ -28,7 +30,7 @@ def room() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def proof(room: Path) -> Any:
-    env = environment(TMPDIR=str(room))
+    env = environment(TMPDIR=str(room), STRONGROOM_BACKUP_DIR=str(room / BACKUPS))
     # Without the kill: what a dead worker held comes back after half a minute only.
     found = cli("demo", "--users", str(USERS), "--seconds", "1", "--no-kill", "--json", env=env)
     assert found.code == FINE, found.out + found.err
@@ -45,6 +47,10 @@ def test_the_demo_proves_itself_and_removes_its_instance(proof: Any, room: Path)
     assert len(proof["trialBalance"]) == 8, "money, two ticket types, five products"
     assert set(proof["invariants"].values()) == {"holds"}
     assert not list(room.glob("strongroom-demo-*"))
+
+
+def test_the_demo_archives_nothing_of_what_it_invents(proof: Any, room: Path) -> None:
+    assert not (room / BACKUPS).exists()
 
 
 def test_the_demo_sells_every_seat_once(proof: Any) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from end_to_end._client import Answer, Client
+from end_to_end._client import TIMEOUT_S, Answer, Client
 from end_to_end._house import House, Person, eventually, new_house
 from serving import Clones, Server
 
@@ -102,6 +102,7 @@ def test_requests_sent_together_are_answered_in_their_order(at: Table) -> None:
     bet = b"POST /api/bets HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
     last = bet.replace(b"Host: h", b"Host: h\r\nConnection: close")
     with at.stalled(), socket.create_connection(("127.0.0.1", at.house.apis[0].port)) as wire:
+        wire.settimeout(TIMEOUT_S)
         wire.sendall(health + bet + health + last)
         said = b""
         while piece := wire.recv(65536):
@@ -148,8 +149,10 @@ def test_a_request_that_comes_in_pieces_is_refused_when_it_is_whole(at: Table) -
 def test_one_that_is_refused_and_wants_no_other_closes_its_connection(at: Table) -> None:
     bet = b"POST /api/bets HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     with at.stalled(), socket.create_connection(("127.0.0.1", at.house.apis[0].port)) as wire:
+        wire.settimeout(TIMEOUT_S)
         wire.sendall(bet)
         said = b""
         while piece := wire.recv(65536):
             said += piece
     assert said.startswith(b"HTTP/1.1 429 ") and said.endswith(b"}")
+    assert b"\r\nconnection: close\r\n" in said

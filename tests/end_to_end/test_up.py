@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ import pytest
 from end_to_end._cli import BUG, STRONGROOM, cli, environment, scratch
 from end_to_end._client import Client
 from end_to_end._house import eventually
+from strongroom.doors.cli.instance import answers
+from strongroom.doors.cli.processes import Kept, Watch
 from strongroom.doors.cli.reach import reached
 from strongroom.lab.arena import free_port
 from strongroom.settings import Settings
@@ -81,10 +85,12 @@ class Up:
 
     def children(self) -> dict[str, int]:
         """Process ids by name: api-1, worker-1, postgres."""
-        found = {}
+        found, pids = {}, list[str]()
         tasks = Path(f"/proc/{self.process.pid}/task")
         for task in tasks.iterdir() if tasks.exists() else ():
-            for pid in (task / "children").read_text().split():
+            with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+                pids = (task / "children").read_text().split()
+            for pid in pids:
                 words = arguments(int(pid))
                 if "--name" in words:
                     found[words[words.index("--name") + 1]] = int(pid)
@@ -280,6 +286,56 @@ def test_a_command_starts_the_database_for_itself_and_stops_it_again(room: Path)
     assert cli("reconcile", "--data-dir", folder).code == FINE
     assert not (room / "data" / "postgres" / "cluster" / "postmaster.pid").exists()
     assert not (room / "data" / "instance.json").exists()
+
+
+TALKS = """
+import http.server, socket, sys
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+server = http.server.HTTPServer(("", 0), Page, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(sys.argv[1]))
+server.serve_forever()
+"""
+
+
+def test_a_process_that_lives_and_says_nothing_is_ended_and_started_again(room: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.set_inheritable(True)
+    said: list[str] = []
+    look = functools.partial(answers, *listening.getsockname(), 1.0)
+    child = Kept(
+        "talker",
+        [sys.executable, "-c", TALKS, str(listening.fileno())],
+        log=room / "talker.log",
+        environment=os.environ,
+        pass_fds=(listening.fileno(),),
+        say=said.append,
+        watch=Watch(look, every_s=0.1, misses=5),
+    )
+
+    async def hang() -> None:
+        keeping = asyncio.create_task(child.keep())
+        try:
+            await asyncio.to_thread(eventually, lambda: asyncio.run(look()), "it talks", READY_S)
+            before = child.pid
+            assert before is not None
+            os.kill(before, signal.SIGSTOP)
+            await asyncio.to_thread(
+                eventually, lambda: child.pid not in (None, before), "another one runs", READY_S
+            )
+            await asyncio.to_thread(eventually, lambda: asyncio.run(look()), "it talks", READY_S)
+            assert not arguments(before)
+        finally:
+            child.stop()
+            await keeping
+
+    asyncio.run(hang())
+    listening.close()
+    assert said[0].startswith("talker hangs")
+    assert said[1].startswith("talker ended (SIGKILL)")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

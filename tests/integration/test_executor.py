@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from playing import Houses, People, balance, code_of, outcome_of, ticket
+from playing import PATIENCE_S, Houses, People, balance, code_of, outcome_of, ticket
 from strongroom.clock import monotonic
 from strongroom.core.commands import Outcome, Ticket
 from strongroom.core.commands.command import IdempotencyKeyReused, RequestInProgress
@@ -323,8 +323,9 @@ async def test_a_deadlock_is_run_again(houses: Houses, owner: Database) -> None:
     one, other = await houses(), await houses()
     Crossed.meeting = Meeting()
     tickets = [ticket(Crossed(1, 2), "there"), ticket(Crossed(2, 1), "back")]
-    await asyncio.gather(one.executor.run([tickets[0]]), other.executor.run([tickets[1]]))
-    assert all([(await crossed.future).reply for crossed in tickets])
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(one.executor.run([tickets[0]]), other.executor.run([tickets[1]]))
+        assert all([(await crossed.future).reply for crossed in tickets])
 
 
 async def test_a_connection_that_is_killed_midway_is_replaced_and_the_work_done_once(

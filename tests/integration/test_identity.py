@@ -585,10 +585,6 @@ async def test_a_token_without_one_of_its_claims_is_refused(identity: Identity, 
         {"exp": True},
         {"exp": 1e400},
         {"exp": 10**30},
-        {"exp": int(now().timestamp()) - 6},
-        {"exp": int(now().timestamp()) + LONGEST_S + 3600},
-        {"nbf": int(now().timestamp()) + 36_000},
-        {"iat": int(now().timestamp()) + 36_000},
         {"iat": [1]},
     ],
 )
@@ -596,6 +592,16 @@ async def test_a_signed_token_with_other_claims_is_refused(
     identity: Identity, changed: dict[str, Any]
 ) -> None:
     assert await is_refused(identity, signed(claims(**changed)))
+
+
+@pytest.mark.parametrize(
+    ("name", "off_s"), [("exp", -6), ("exp", LONGEST_S + 60), ("nbf", 60), ("iat", 60)]
+)
+async def test_a_signed_token_of_another_time_is_refused(
+    identity: Identity, name: str, off_s: int
+) -> None:
+    at = int(now().timestamp()) + off_s
+    assert await is_refused(identity, signed(claims(**{name: at})))
 
 
 @pytest.mark.filterwarnings("ignore:The HMAC key is 32 bytes")

@@ -376,7 +376,7 @@ async def test_paused_payouts_do_not_happen_and_go_on_after_a_clean_reconciliati
     await house.work()
     assert await _unpaid(house, closed) == 5
     await house.ask(RecordReconciliation(before))
-    with pytest.raises(StoredRefusal, match="clean reconciliation") as refusal:
+    with pytest.raises(StoredRefusal, match="full reconciliation") as refusal:
         await house.ask(ResumePayouts("no doubt"))
     assert refusal.value.code == "reconciliation_needed"
     await house.ask(RecordReconciliation(await house.reconcile()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -98,11 +99,14 @@ async def test_a_killed_leader_is_followed_within_two_seconds(
     second = Leader(database_url)
     try:
         assert first.stderr
-        assert await first.stderr.readline() == b"leads\n"
+        async with asyncio.timeout(PATIENCE_S):
+            assert await first.stderr.readline() == b"leads\n"
         assert not await second.leads()
         first.kill()
         assert await until(second.leads) < TAKEOVER_S
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            first.kill()  # also where it was not followed: by itself it never ends
         await first.communicate()
         await second.close()
 

@@ -39,8 +39,12 @@ LEFT_OPEN = """SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = cur
     WHERE a.datname = current_database() AND l.pid <> pg_backend_pid()
     AND a.backend_type = 'client backend')"""
 
+NOTES = "audit.actions"
+"""What operators did, written by triggers of other tables."""
+
 UNTOLD = {
     "": {"xid", "position", "vt", "read_ct", "msg_id", "enqueued_at", "last_read_at", "slot"},
+    NOTES: {"id"},
     "audit.pauses": {"id", "began_snapshot", "ended_snapshot"},
     "audit.reconciliations": {"duration_ms"},
     "events.dead_letters": {"id", "attempts"},
@@ -154,7 +158,9 @@ class World:
     def _put_back(self, tables: Iterable[str]) -> None:
         made = {name for table, name in self.read() - self.before if table == "partitions"}
         drops = "".join(f"DROP TABLE {json.loads(row)['name']};" for row in made)
-        script = "".join(self._again[name] for name in tables if name in self._again)
+        # Putting the others back is noted there too, since those triggers can never be passed by.
+        ordered = [*(name for name in tables if name != NOTES), NOTES]
+        script = "".join(self._again[name] for name in ordered if name in self._again)
         self._db.execute(f"{drops} SET session_replication_role = replica; {script}".encode())
         self._db.execute("SET session_replication_role = origin")
 

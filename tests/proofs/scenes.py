@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -152,6 +153,8 @@ class Scene:
         child = os.fork()
         if child == 0:
             status = 1
+            # Whoever waits for it waits without end: one that hangs shows where, and is over.
+            faulthandler.dump_traceback_later(2 * PATIENCE_S, exit=True)
             try:
                 asyncio.run(self._die(at, side))
                 status = 0

@@ -30,7 +30,7 @@ from naive import PaperBet, PaperRound
 from paper_orders import PaperOrder, PaperProduct, PaperShop
 from paper_tickets import PaperOffice, PaperReservation
 
-from end_to_end._client import Answer
+from end_to_end._client import TIMEOUT_S, Answer
 from end_to_end._house import TOKEN_SECRET, House, Person, new_house
 from end_to_end._tickets import CONCERT
 from proofs.conftest import Scale
@@ -92,7 +92,7 @@ class Door:
 
     def cut_off(self, path: str, body: dict[str, Any], token: str, key: str) -> None:
         """Sends a request and kills who is to answer it, at once or a little later."""
-        sending = http.client.HTTPConnection("127.0.0.1", self.api.port)
+        sending = http.client.HTTPConnection("127.0.0.1", self.api.port, timeout=TIMEOUT_S)
         headers = {
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",

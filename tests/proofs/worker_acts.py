@@ -18,7 +18,10 @@ from proofs.acting import (
 )
 from strongroom.apps.ticketing import forget_reservations, reservations
 from strongroom.core.audit import PausePayouts, RecordReconciliation, ResumePayouts
+from strongroom.core.audit.limits import SetLimit
+from strongroom.core.audit.queues import EndDeadLetters, PauseQueue, ResumeQueue
 from strongroom.core.audit.reconcile import Finding, Report
+from strongroom.core.audit.seals import SealEntries
 from strongroom.core.commands.work import forget_answers
 from strongroom.core.db import Database
 from strongroom.core.events import DeadLetters
@@ -55,7 +58,36 @@ async def record_a_finding(house: Strongroom, owner: Database) -> Doing:
     return asked(RecordReconciliation(found))
 
 
-@act(RecordReconciliation)
+@act(SetLimit)
+async def set_a_limit(house: Strongroom, owner: Database) -> Doing:
+    return asked(SetLimit("lane.PlaceBet.per_s", 100, "a flood"))
+
+
+@act(SetLimit)
+async def put_a_limit_back(house: Strongroom, owner: Database) -> Doing:
+    await house.run(SetLimit("lane.PlaceBet.per_s", 100, "a flood"))
+    return asked(SetLimit("lane.PlaceBet.per_s", None, "it is over"))
+
+
+@act(PauseQueue)
+async def pause_a_queue(house: Strongroom, owner: Database) -> Doing:
+    return asked(PauseQueue("betting_match", "a look"))
+
+
+@act(ResumeQueue)
+async def resume_a_queue(house: Strongroom, owner: Database) -> Doing:
+    await house.run(PauseQueue("betting_match", "a look"))
+    return asked(ResumeQueue("betting_match", "looked"))
+
+
+@act(SealEntries)
+async def seal_what_was_read(house: Strongroom, owner: Database) -> Doing:
+    await open_users(house, 3, 1000)
+    (seal,) = (await house.look()).seals()
+    return asked(seal)
+
+
+@act(RecordReconciliation, PausePayouts)
 async def reconcile(house: Strongroom, owner: Database) -> Doing:
     due = datetime(2026, 1, 1, 2, tzinfo=UTC)
     return kept_up(lambda house: Upkeep(house).reconcile(due))
@@ -148,5 +180,17 @@ def ended(ending: Any) -> Prepare:
     return prepare
 
 
+def ended_together(ending: Any) -> Prepare:
+    async def prepare(house: Strongroom, owner: Database) -> Doing:
+        for _ in range(3):
+            await bury_what_always_fails(house, owner)
+            await worker_of(house).work_once("betting_match")
+        return asked(EndDeadLetters(ending, queue="betting_match", limit=2, reason="mended"))
+
+    prepare.__name__ = f"dead_letters_{ending}"
+    return prepare
+
+
 for ending in ("retried", "discarded"):
     act("dead letters", breaks=MADE_UP)(ended(ending))
+    act(EndDeadLetters, breaks=MADE_UP)(ended_together(ending))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 from strongroom.doors.http.intake import Intake
 
@@ -80,3 +81,20 @@ async def test_when_all_have_been_let_in_the_loop_is_left_alone() -> None:
         await turn()
     assert not intake._turning
     assert intake.put(lambda: None)
+
+
+async def test_one_that_fails_does_not_hold_up_those_behind_it() -> None:
+    intake, let_in, faults = Intake(at_once=2), list[int](), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+
+    def fail() -> None:
+        raise RuntimeError("the connection is in no state to be let in")
+
+    for number in range(3):
+        intake.put(partial(let_in.append, number))
+    intake.put(fail)
+    for number in range(4, 9):
+        intake.put(partial(let_in.append, number))
+    for _ in range(10):
+        await turn()
+    assert let_in == [0, 1, 2, 4, 5, 6, 7, 8] and len(faults) == 1

@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -120,24 +121,38 @@ class Arena:
         id: UUID = made.round_id
         return id
 
-    async def api(self, *, baseline: bool = False) -> Api:
-        """An API process of its own."""
+    async def api(self, *, baseline: bool = False, app: Sequence[str] = ()) -> Api:
+        """An API process, as long as the arena is there."""
+        return await self._stack.enter_async_context(self.serving(baseline=baseline, app=app))
+
+    @contextlib.asynccontextmanager
+    async def serving(
+        self,
+        *,
+        baseline: bool = False,
+        app: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Api]:
+        """An API process of its own; of the baselines, the `app` that is named."""
         port = free_port()
         data = str(self.house.settings.data_dir)
-        module = ["-m", "strongroom"]
-        command = [*module, "serve", "--port", str(port), "--data-dir", data]
+        command = ["-m", "strongroom", "serve", "--port", str(port), "--data-dir", data]
         if baseline:
             async with Database(self.house.place.owner, pool_size=1) as owner:
                 await owner.fetch(sql.allow_answering)
-            command = ["-m", "strongroom.lab.baselines", str(port), data]
+            command = ["-m", "strongroom.lab.baselines", str(port), data, *app]
         program = Program(
             [sys.executable, *command],
             ready=("127.0.0.1", port),
             ready_path="/readyz",
-            environment={"STRONGROOM_WRITE_DEADLINE_MS": "30000", "STRONGROOM_RATE_LIMITS": "off"},
+            environment={
+                "STRONGROOM_WRITE_DEADLINE_MS": "30000",
+                "STRONGROOM_RATE_LIMITS": "off",
+                **(environment or {}),
+            },
         )
-        await self._stack.enter_async_context(program)
-        return Api(port, program)
+        async with program:
+            yield Api(port, program)
 
 
 class Api:

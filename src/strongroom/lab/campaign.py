@@ -310,8 +310,10 @@ def changed() -> str:
 
 
 def pytest_of(part: Part) -> list[str]:
-    """The command of a part: alone, and with what it prints kept for a failure."""
-    return [sys.executable, "-m", "pytest", "-q", "-n0", "-rs", str(PROOFS / part.proof.file)]
+    """The command of a part: alone, and with what it prints kept for a failure. How long a test
+    may take is said for those of a commit; here PART_S bounds it."""
+    options = ["-q", "-n0", "-rs", "--timeout=0"]
+    return [sys.executable, "-m", "pytest", *options, str(PROOFS / part.proof.file)]
 
 
 def _run(

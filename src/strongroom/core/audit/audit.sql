@@ -11,6 +11,17 @@ SELECT s.paused, s.since, s.by_whom, s.reason
 FROM (SELECT pg_advisory_xact_lock(1346458457, 1) OFFSET 0) gate, audit.switches s
 WHERE s.name = $1 FOR UPDATE OF s;
 
+-- name: end_hanging_payers
+-- A process that stops while it pays would keep the switch from being turned for as long as the
+-- server bears it, half a minute, and others would go on to pay. Nobody thinks for half a second
+-- between two statements; what is undone here is asked for again under the same key.
+SELECT pg_terminate_backend(a.pid)
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND (l.classid, l.objid, l.objsubid) = (1346458457, 1, 2)
+    AND l.granted AND a.datname = current_database() AND a.usename = current_user
+    AND l.database = a.datid AND a.pid <> pg_backend_pid() AND a.state = 'idle in transaction'
+    AND a.state_change < clock_timestamp() - interval '500 milliseconds';
+
 -- name: set_switch
 -- The row may be gone, which means paused; setting it brings it back.
 INSERT INTO audit.switches AS s (name, paused, since, by_whom, reason)
@@ -33,13 +44,25 @@ WHERE ended_snapshot IS NULL;
 SELECT paused, since, by_whom, reason FROM audit.switches WHERE name = $1;
 
 -- name: newest_verdict
--- What the last reconciliation begun after the pause said; an older one proves nothing about it.
-SELECT clean FROM audit.reconciliations WHERE began_at > $1 ORDER BY began_at DESC LIMIT 1;
+-- What the last full reconciliation begun after the pause said, unless a later run of whatever mode
+-- has findings: a clean run that does not ask all proves nothing about what was found or feared.
+SELECT clean FROM audit.reconciliations
+WHERE began_at > $1 AND (mode = 'full' OR NOT clean)
+ORDER BY began_at DESC LIMIT 1;
+
+-- name: ran_since
+-- A run of all accounts that is there already need not be made again.
+SELECT EXISTS (SELECT FROM audit.reconciliations WHERE began_at > $1 AND mode = ANY($2::text[]));
+
+-- name: full_run_ms
+-- What the next full run will take, as far as one can know.
+SELECT duration_ms FROM audit.reconciliations WHERE mode = 'full' ORDER BY began_at DESC LIMIT 1;
 
 -- name: record_reconciliation
 -- Kept for ever: the history of having been checked.
-INSERT INTO audit.reconciliations (id, requested_by, began_at, duration_ms, clean, findings)
-VALUES ($1, $2, $3, $4, $5, $6::text::jsonb);
+INSERT INTO audit.reconciliations (id, requested_by, began_at, duration_ms, clean, findings, mode,
+    head, head_digest)
+VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9);
 
 -- name: find_reconciliation
 -- One report, as it was recorded.

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 
-import msgspec
-
 from strongroom.core.audit.reconcile import Reconciled, Report, sql
 from strongroom.core.commands import Command, Reply, Work
 from strongroom.core.db import Database, Record
@@ -21,9 +19,6 @@ PAYOUTS = "payouts"
 SWITCH_ID = digest_id("switch", PAYOUTS)
 """The key of the switch's events."""
 
-REASON_LIMIT = 500
-"""A finding's first row as a reason: enough to know where to look, short enough to read."""
-
 
 class PayoutsPaused(Busy):
     """Payouts are paused. Try again later, with the same key."""
@@ -32,7 +27,7 @@ class PayoutsPaused(Busy):
 
 
 class ReconciliationNeeded(Refused):
-    """Payouts resume only after a clean reconciliation that was begun after the pause."""
+    """Payouts resume only after a clean, full reconciliation that was begun after the pause."""
 
 
 class PayoutsSeen(Reply, frozen=True):
@@ -101,6 +96,7 @@ class _Switch:
 
 async def _hold(work: Work) -> _Switch:
     """Waits for all who pay, and keeps others from paying until the transaction ends."""
+    await work.db.execute(sql.end_hanging_payers)
     switch = _Switch(await work.db.fetchrow(sql.hold_switch, PAYOUTS))
     work.noted["switch"] = switch
     return switch
@@ -113,6 +109,7 @@ class PausePayouts(Command):
     reason: str
 
     reply = PayoutsSeen
+    idempotent = True
 
     @classmethod
     async def fetch(cls, work: Work, batch: Sequence[PausePayouts]) -> None:
@@ -126,7 +123,7 @@ class PausePayouts(Command):
 
 @dataclass(frozen=True, slots=True)
 class ResumePayouts(Command):
-    """Lets payouts go on. Refuses with ReconciliationNeeded unless the newest reconciliation
+    """Lets payouts go on. Refuses with ReconciliationNeeded unless the newest full reconciliation
     begun after the pause was clean; changes nothing when they are not paused."""
 
     reason: str
@@ -181,17 +178,8 @@ class RecordReconciliation(Command):
         report = self.kept
         if not report.clean:
             switch: _Switch = work.noted["switch"]
-            switch.pause(work, str(report.findings[0])[:REASON_LIMIT])
-        findings = msgspec.json.encode(report.findings).decode()
-        work.run_at_end(
-            sql.record_reconciliation,
-            report.id,
-            work.by,
-            report.began_at,
-            report.duration_ms,
-            report.clean,
-            findings,
-        )
+            switch.pause(work, report.reason)
+        work.run_at_end(sql.record_reconciliation, *report.columns(work.by))
         violated = [finding.invariant for finding in report.findings]
         work.emit("audit.Reconciled", report.id, ReconciliationDone(report.clean, violated))
         return Reconciled(report.id, report.clean, report.findings, report.duration_ms)

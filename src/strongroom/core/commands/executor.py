@@ -18,12 +18,14 @@ import structlog
 
 from strongroom.clock import monotonic
 from strongroom.core.commands.command import (
+    Command,
     IdempotencyKeyReused,
     LookAgain,
     OutcomeUnknown,
     Overloaded,
     RequestInProgress,
 )
+from strongroom.core.commands.course import SLOW_S, Course, Tracing
 from strongroom.core.commands.ticket import ANSWERS, Outcome, Ticket
 from strongroom.core.commands.work import Sources, Work, sql
 from strongroom.core.db import Connection, Database, DatabaseDown
@@ -31,6 +33,7 @@ from strongroom.core.db.database import LOCK_WAIT, RETRYABLE, TOO_SLOW, UNWRITAB
 from strongroom.core.db.held import SHORT_MS, Held, Locks, RowHeld, wait_at_most
 from strongroom.core.events import Publish
 from strongroom.errors import Refused, StrongroomError
+from strongroom.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +55,9 @@ KEY_POLL_S = 0.02
 ANSWERED_TOGETHER = 2
 """Callers woken in one turn of the event loop. Woken all at once, a hundred of them held up the
 next group's statements for 9 of its 22 ms; two by two a process places a third more bets."""
+
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+"""Bounds of group sizes; 512 is the most by default, settlements take thousands."""
 
 Also = Callable[[Connection, Sequence[Ticket]], Awaitable[None]]
 """Work of the caller's inside the group's transaction: a worker deletes its messages there."""
@@ -78,6 +84,16 @@ class TakenOut(Exception):
         self.tickets, self.error = tickets, error
 
 
+class Groups:
+    """The groups of one command type that were committed: how large they were, and how long each
+    took from its BEGIN to its COMMIT."""
+
+    __slots__ = ("seconds", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes, self.seconds = Tally(SIZES), Tally()
+
+
 class Executor:
     """Runs groups of one command type to their end; every ticket gets its outcome.
 
@@ -95,6 +111,13 @@ class Executor:
         self.held = Held(database, self._sources.pause)
         self.groups = 0
         self.commands = 0
+        self.by_command: dict[type[Command], Groups] = {}
+        self.replays = 0
+        self.entries = 0
+        self.races = 0
+        self.connections_lost = 0
+        self.slow_s = SLOW_S
+        self.tracing: Tracing | None = None
 
     @property
     def idle(self) -> bool:
@@ -112,14 +135,24 @@ class Executor:
         """Commits the tickets, which are of one command type; their answers follow. Never raises:
         outcomes and errors are on the tickets. Whoever cancels this has a crash, no rollback."""
         pending = [ticket for ticket in tickets if not ticket.done]
+        if not pending:
+            return
+        course = Course(pending)
         try:
-            await self._run(pending, also)
+            await self._run(pending, also, course)
         except Exception as error:
             log.exception("group failed", command=pending[0].name, size=len(pending))
             for ticket in pending:
                 ticket.fail(error)
+        course.ended = monotonic()
+        if course.seconds > self.slow_s:
+            course.explain()
+        if self.tracing is not None:
+            self.tracing.group(course)
 
-    async def _run(self, group: list[Ticket], also: Also | None, *, part: bool = False) -> None:
+    async def _run(
+        self, group: list[Ticket], also: Also | None, course: Course, *, part: bool = False
+    ) -> None:
         lost = races = vain = 0
         looked = False
         # Of a part of a group somebody has waited in vain already; who is alone may wait.
@@ -127,7 +160,7 @@ class Executor:
         while group:
             locks = Locks(self.held)
             try:
-                await self._attempt(group, also, locks, lost_race=looked, wait_ms=wait_ms)
+                await self._attempt(group, also, course, locks, lost_race=looked, wait_ms=wait_ms)
                 return
             except TakenOut as out:
                 for ticket in out.tickets:
@@ -143,23 +176,28 @@ class Executor:
             except RETRYABLE as error:
                 looked = True
                 races += 1
+                self.races += 1
+                course.races += 1
                 if races > RETRIES:
-                    await self._halve(group, also, error)
+                    await self._halve(group, also, course, error)
                     return
                 await self._pause(0, 0.005 * 2**races)
             except LOCK_WAIT as error:
                 # A row is held for longer than any group takes: the others go on without it, and
                 # where it stays unknown who can still wait is tried apart.
                 group = _still_waiting(group)
+                course.lock_waits += 1
                 if await self.held.learn(locks, error):
                     wait_ms = SHORT_MS
                 elif locks.asked is None or len(group) == 1 or vain == VAIN_TRIES:
-                    await self._halve(group, also, error)
+                    await self._halve(group, also, course, error)
                     return
                 else:
                     wait_ms, vain = SHORT_MS, vain + 1
             except (CommitUnknown, DatabaseDown) as error:
                 lost += 1
+                self.connections_lost += 1
+                course.lost += 1
                 late = lost > RECONNECTS
                 for ticket in group:
                     ticket.in_doubt = ticket.in_doubt or isinstance(error, CommitUnknown)
@@ -169,19 +207,22 @@ class Executor:
                 log.warning("connection lost", attempt=lost, error=repr(error.__cause__ or error))
                 await self._pause(0.015 * 2**lost, 0.03 * 2**lost)
             except Exception as error:
-                await self._halve(group, also, error)
+                await self._halve(group, also, course, error)
                 return
 
     async def _pause(self, least_s: float, most_s: float) -> None:
         await self._sources.pause(self._sources.between(least_s, most_s))
 
-    async def _halve(self, group: list[Ticket], also: Also | None, error: Exception) -> None:
+    async def _halve(
+        self, group: list[Ticket], also: Also | None, course: Course, error: Exception
+    ) -> None:
         """A group that cannot commit whole: each half alone, down to the one that is at fault."""
         if len(group) > 1:
             middle = len(group) // 2
             part = isinstance(error, LOCK_WAIT)
-            await self._run(group[:middle], also, part=part)
-            await self._run(group[middle:], also, part=part)
+            course.halved += 1
+            await self._run(group[:middle], also, course, part=part)
+            await self._run(group[middle:], also, course, part=part)
         elif group:
             group[0].fail(_told(error, group[0]))
 
@@ -189,15 +230,17 @@ class Executor:
         self,
         group: list[Ticket],
         also: Also | None,
+        course: Course,
         locks: Locks,
         *,
         lost_race: bool,
         wait_ms: int | None,
     ) -> None:
         """One transaction. Outcomes reach the tickets after COMMIT, and only then."""
-        committing = False
+        began, committing = monotonic(), False
+        course.attempts += 1
         try:
-            async with self._db.transaction() as db:
+            async with self._db.transaction(trail=course.trail) as db:
                 if wait_ms:
                     await wait_at_most(db, wait_ms)
                 work = Work(db, self._publish, self._sources, locks=locks, lost_race=lost_race)
@@ -207,9 +250,30 @@ class Executor:
             if committing:
                 raise CommitUnknown() from error.__cause__
             raise
+        self._count(group, outcomes, work.books.entries, monotonic() - began)
+        course.entries += work.books.entries
+        course.left_out += len(locks.left_out)
+        course.events += work.outbox.events
+        self._aside(self._answer(outcomes, also), ANSWERS_TASK)
+
+    def _count(
+        self,
+        group: list[Ticket],
+        outcomes: list[tuple[Ticket, Outcome]],
+        entries: int,
+        seconds: float,
+    ) -> None:
+        """What was committed, and nothing that was not."""
         self.groups += 1
         self.commands += len(group)
-        self._aside(self._answer(outcomes, also), ANSWERS_TASK)
+        self.entries += entries
+        self.replays += sum([outcome.replayed for _, outcome in outcomes])
+        kind = type(group[0].command)
+        groups = self.by_command.get(kind)
+        if groups is None:
+            groups = self.by_command[kind] = Groups()
+        groups.sizes.add(len(group))
+        groups.seconds.add(seconds)
 
     def _aside(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

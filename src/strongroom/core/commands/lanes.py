@@ -8,14 +8,17 @@ database work. Who was let in is told at the deadline, by the clock, though noth
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from typing import Literal
 
 from strongroom.clock import monotonic
+from strongroom.core.commands.admission import Admission
 from strongroom.core.commands.command import Command, Draining, Overloaded
 from strongroom.core.commands.executor import Executor
 from strongroom.core.commands.ticket import Outcome, Ticket
 from strongroom.core.db.held import RowHeld
 from strongroom.errors import Busy
+from strongroom.tally import Tally
 
 QUEUE_LIMIT = 10_000
 """Beyond this a lane holds more memory than patience, whatever its rate."""
@@ -30,12 +33,22 @@ deadlines a moment apart, and each look reads all of it."""
 NEVER = float("inf")
 
 
+Rejected = Literal["full", "held", "late", "limit"]
+"""Why a command did not get into a group: it would have waited too long, it needs what somebody
+holds, it has waited too long, an operator has closed or slowed the lane."""
+
+
 class Lane:
-    """The queue of one command type. `width` groups may be under way at once."""
+    """The queue of one command type. `width` groups may be under way at once.
+
+    `waits` has how long those waited that got into a group, `rejected` who did not get into one.
+    """
 
     def __init__(self, executor: Executor, limit: int, width: int) -> None:
         self._executor, self._limit = executor, limit
-        self._queue: deque[Ticket] = deque()
+        self.waits = Tally()
+        self.rejected: Counter[Rejected] = Counter()
+        self._queue: deque[tuple[Ticket, float]] = deque()  # and since when each waits
         self._ready = asyncio.Event()
         self._began: list[float] = []  # of the groups under way, the oldest first
         self._group_s = 0.0
@@ -72,10 +85,12 @@ class Lane:
         it needs what somebody holds."""
         held = self._executor.held
         if held and held.turns_away(ticket.command):
+            self.rejected["held"] += 1
             raise RowHeld()
         if self.full(ticket.deadline):
+            self.rejected["full"] += 1
             raise Overloaded()
-        self._queue.append(ticket)
+        self._queue.append((ticket, monotonic()))
         self._ready.set()
         if ticket.deadline < self._look_at:
             self._look_again(ticket.deadline)
@@ -92,16 +107,21 @@ class Lane:
         """Who has waited past the deadline is told so now, whenever the next group may begin."""
         self._look, self._look_at = None, NEVER
         now = monotonic()
-        waiting: deque[Ticket] = deque()
-        for ticket in self._queue:
+        waiting: deque[tuple[Ticket, float]] = deque()
+        for ticket, since in self._queue:
             if now > ticket.deadline:
-                ticket.end(Outcome(error=Overloaded()))
+                self._end_late(ticket)
             elif not ticket.done:
-                waiting.append(ticket)
+                waiting.append((ticket, since))
         self._queue = waiting
-        soonest = min((ticket.deadline for ticket in waiting), default=NEVER)
+        soonest = min((ticket.deadline for ticket, _ in waiting), default=NEVER)
         if soonest < NEVER:
             self._look_again(soonest)
+
+    def _end_late(self, ticket: Ticket) -> None:
+        if not ticket.done:
+            self.rejected["late"] += 1
+            ticket.end(Outcome(error=Overloaded()))
 
     async def _work(self) -> None:
         while True:
@@ -125,10 +145,11 @@ class Lane:
         limit = 1 if self._stuck else self._limit
         group: list[Ticket] = []
         while queue and len(group) < limit:
-            ticket = queue.popleft()
+            ticket, since = queue.popleft()
             if now > ticket.deadline:
-                ticket.end(Outcome(error=Overloaded()))
+                self._end_late(ticket)
             elif not ticket.done:
+                self.waits.add(now - since)
                 group.append(ticket)
         if not queue:
             self._ready.clear()
@@ -139,7 +160,7 @@ class Lane:
             task.cancel()
         if self._look is not None:
             self._look.cancel()
-        for ticket in self._queue:
+        for ticket, _ in self._queue:
             ticket.end(Outcome(error=Draining()))
 
 
@@ -154,10 +175,18 @@ def _told_to_come_again(ticket: Ticket) -> bool:
 
 
 class Lanes:
-    """All lanes of a process: where commands of callers go."""
+    """All lanes of a process: where commands of callers go, as far as `admission` lets them."""
 
-    def __init__(self, executor: Executor, *, group_limit: int = 512, width: int = 1) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        group_limit: int = 512,
+        width: int = 1,
+        admission: Admission | None = None,
+    ) -> None:
         self._executor, self._limit, self._width = executor, group_limit, width
+        self._admission = admission
         self._lanes: dict[type[Command], Lane] = {}
         self._draining = False
 
@@ -171,13 +200,29 @@ class Lanes:
         if lane is None:
             limit = kind.group_limit or self._limit
             lane = self._lanes[kind] = Lane(self._executor, limit, self._width)
+        if self._admission is not None:
+            try:
+                self._admission.admit(kind)
+            except Busy:
+                lane.rejected["limit"] += 1
+                raise
         lane.put(ticket)
         return await ticket.future
 
     def full(self, kind: type[Command], within_s: float) -> bool:
-        """Whether a command of this kind that has so long would be turned away now."""
+        """Whether a command of this kind that has so long would be turned away now; one that is
+        counts as such."""
         lane = self._lanes.get(kind)
-        return lane is not None and lane.full(monotonic() + within_s)
+        spent = self._admission is not None and self._admission.spent(kind)
+        full = lane is not None and (spent or lane.full(monotonic() + within_s))
+        if lane is not None and full:
+            lane.rejected["full"] += 1
+        return full
+
+    @property
+    def by_command(self) -> dict[type[Command], Lane]:
+        """The lanes that were ever used."""
+        return dict(self._lanes)
 
     @property
     def _idle(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from strongroom.clock import monotonic
 from strongroom.core.commands.command import Command, Reply
 from strongroom.core.db import Table
 from strongroom.errors import StoredRefusal, StrongroomError
@@ -27,6 +29,10 @@ ANSWERS = Table(
         "subject": "uuid?",
     },
 )
+
+
+Origin = tuple[int, int]
+"""What a command came of, where that is traced: the ids of a trace and of a span in it."""
 
 
 class Outcome:
@@ -77,7 +83,8 @@ class Ticket:
     `principal` is who asks (`user:{id}`, `worker:{queue}` …); `key` with `path` scopes the
     idempotency key, None for a command that its own state makes idempotent. `body` is what was
     asked, where that is less than the command: a retry has to bring the same. `in_doubt`: a COMMIT
-    was under way when its connection broke, and the key has not been claimed since.
+    was under way when its connection broke, and the key has not been claimed since. `since`: when
+    it began to wait; `origins`: the spans that led to it, see `course`.
     """
 
     __slots__ = (
@@ -89,8 +96,10 @@ class Ticket:
         "id",
         "in_doubt",
         "key",
+        "origins",
         "principal",
         "request",
+        "since",
     )
 
     def __init__(
@@ -104,9 +113,11 @@ class Ticket:
         request: UUID | None = None,
         cause: UUID | None = None,
         body: bytes | None = None,
+        origins: Sequence[Origin] = (),
     ) -> None:
         self.command, self.principal, self.key = command, principal, key
         self.deadline, self.request, self.cause = deadline, request, cause
+        self.since, self.origins = monotonic(), origins
         self.in_doubt = False
         self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if key is None:

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from strongroom.core.db.queries import Queries
+from strongroom.core.db.spent import Spent, Trail, follow, timed
 from strongroom.core.db.steps import Step, stepped
 from strongroom.errors import Busy
 
@@ -110,7 +111,8 @@ class Database:
     """A pool of connections to one Postgres, under one role.
 
     Usable after `open()`. Commits are never timed out and never cancelled: a caller that gives up
-    leaves the transaction to finish. A `step` stands between its statements: see `steps`.
+    leaves the transaction to finish. A `step` stands between its statements: see `steps`. What
+    they took is `spent`; not so with a step, which is for proofs.
     """
 
     def __init__(
@@ -122,7 +124,8 @@ class Database:
         step: Step | None = None,
     ) -> None:
         self.dsn = dsn
-        self._class = stepped(step) if step else asyncpg.Connection
+        self.spent = Spent()
+        self._class = stepped(step) if step else timed(self.spent)
         self._settings = SETTINGS | ({"role": role} if role else {})
         self._size = pool_size
         self._pool: asyncpg.Pool[Record] | None = None
@@ -164,12 +167,24 @@ class Database:
         assert self._pool is not None, "Database.open() comes first"
         return self._pool
 
+    @property
+    def size(self) -> int:
+        """How many connections there may be at once."""
+        return self._size
+
+    @property
+    def in_use(self) -> int:
+        """How many of them work for somebody just now."""
+        pool = self._pool
+        return pool.get_size() - pool.get_idle_size() if pool is not None else 0
+
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for reading, outside a transaction; DatabaseDown when there is none, and
         DatabaseBusy when it takes too long."""
+        pool = self.pool  # who is at work when it is closed gives back to it as well
         try:
-            db = await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            db = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
         except LOST as error:
             raise DatabaseDown() from error
         try:
@@ -187,17 +202,23 @@ class Database:
             raise DatabaseDown() from error
         finally:
             with contextlib.suppress(*LOST):
-                await self.pool.release(db)
+                await pool.release(db)
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, isolation: str | None = None) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, isolation: str | None = None, trail: Trail | None = None
+    ) -> AsyncIterator[Connection]:
         """One transaction; DatabaseDown when there is no connection or it was lost, and then the
-        caller knows whether the COMMIT is in doubt: it is once the body has ended."""
+        caller knows whether the COMMIT is in doubt: it is once the body has ended. Its statements
+        are noted in `trail`, the first and the last included."""
+        pool = self.pool  # who is at work when it is closed gives back to it as well
         try:
-            db = await self.pool.acquire(timeout=CONNECT_TIMEOUT_S)
+            db = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
         except LOST as error:
             raise DatabaseDown() from error
         try:
+            if trail is not None:
+                follow(db, trail)
             await db.execute(f"BEGIN ISOLATION LEVEL {isolation}" if isolation else "BEGIN")
             try:
                 yield db  # type: ignore[misc]
@@ -216,8 +237,10 @@ class Database:
             _end(db)
             raise DatabaseDown() from error
         finally:
+            if trail is not None:
+                follow(db, None)
             with contextlib.suppress(*LOST):
-                await self.pool.release(db)
+                await pool.release(db)
 
     async def fetch(self, query: str, *args: Any) -> list[Record]:
         async with self.connection() as db:

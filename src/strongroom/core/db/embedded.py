@@ -13,10 +13,11 @@ In the folder:
     credentials.json   the roles' passwords, mode 0600; without it the cluster cannot be entered
     cluster            the data, or a symlink to it where the server cannot reach this folder
     ready              written last: the roles and the database are complete
+    restoring          there until a restored cluster is whole: nobody else starts it
     run                the socket, or a symlink to its folder
     postgres.log       what the server says; postgres.log.1 is the one before
 
-Not done: replication, backups, upgrades between major versions.
+Not done: standbys, upgrades between major versions. Backups are `core.db.backup`.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +41,7 @@ from urllib.parse import quote
 
 from strongroom.core.db.embedded_config import (
     HBA,
+    HBA_REPLICATION,
     MIB,
     AlreadyRunning,
     EmbeddedError,
@@ -72,7 +75,9 @@ __all__ = [
 
 DATABASE = "strongroom"
 ADMIN = "postgres_admin"  # superuser: makes roles and extensions, serves nothing else
-ROLES = ("strongroom_owner", "strongroom_app", "strongroom_audit")
+BACKUP = "strongroom_backup"  # copies the cluster and its log, reads no table
+ROLES = ("strongroom_owner", "strongroom_app", "strongroom_audit", BACKUP)
+RESTORING = "restoring"
 DEFAULT_PORT = 5432  # without a listener it only names the socket file
 SOCKET_PATH_BYTES = 107  # the kernel's sun_path, less its closing zero
 LOG_LIMIT_BYTES = 10 * MIB  # weeks of quiet; two files of it bound what a crash loop can fill
@@ -93,12 +98,16 @@ SET log_min_duration_statement = -1;
 SET log_min_error_statement = panic;
 SET pg_stat_statements.track_utility = off;
 SELECT format('CREATE ROLE %I', name)
-    FROM unnest(ARRAY['strongroom_owner', 'strongroom_app', 'strongroom_audit']) AS name
+    FROM unnest(ARRAY['strongroom_owner', 'strongroom_app', 'strongroom_audit',
+        'strongroom_backup']) AS name
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \\gexec
 -- CREATEDB: tests clone databases from a migrated template.
 ALTER ROLE strongroom_owner LOGIN CREATEDB PASSWORD :'strongroom_owner';
 ALTER ROLE strongroom_app LOGIN PASSWORD :'strongroom_app';
 ALTER ROLE strongroom_audit LOGIN PASSWORD :'strongroom_audit';
+ALTER ROLE strongroom_backup LOGIN REPLICATION PASSWORD :'strongroom_backup';
+-- Whoever migrates may also see what keeps the server busy; the application may not.
+GRANT pg_monitor TO strongroom_owner;
 -- Not a guard (a session can change it), but an audit that writes by mistake stops there.
 ALTER ROLE strongroom_audit SET default_transaction_read_only = on;
 SELECT 'CREATE DATABASE strongroom OWNER strongroom_owner'
@@ -118,10 +127,18 @@ class EmbeddedPostgres:
     as recovery takes after a crash.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        recovery: Mapping[str, str] | None = None,
+        ready_s: float = READY_TIMEOUT_S,
+    ) -> None:
         self.folder = folder.resolve()  # the server walks to it by itself: no symlinks on the way
         self.port = DEFAULT_PORT if port is None else port
         self._listens = port is not None
+        self._recovery, self._ready_s = recovery, ready_s  # of a restored cluster's first start
         self._user = server_user(self.folder)
         self._cluster = self.folder / "cluster"
         self._programs = Path()
@@ -153,6 +170,16 @@ class EmbeddedPostgres:
         """The server's process id, None when it does not run."""
         return self._child.pid if self._child is not None and self._child.poll() is None else None
 
+    @property
+    def cluster(self) -> Path:
+        """Where the data is. Known once started."""
+        return self._cluster
+
+    @property
+    def programs(self) -> Path:
+        """The binaries that the server runs from. Known once started."""
+        return self._programs
+
     def dsn(self, user: str, *, database: str = DATABASE) -> str:
         """A URL for asyncpg, psycopg and libpq, password included: do not log it."""
         return connection_url(
@@ -164,6 +191,15 @@ class EmbeddedPostgres:
                 "port": str(self.port),
             }
         )
+
+    def login(self, user: str) -> dict[str, str]:
+        """The same for libpq's programs, as their environment: an argument is for all to read."""
+        return {
+            "PGHOST": str(self.socket_dir),
+            "PGPORT": str(self.port),
+            "PGUSER": user,
+            "PGPASSWORD": self._credentials()[user],
+        }
 
     def poll(self) -> int | None:
         """The server's exit code, None while it runs or was never started. Does not wait."""
@@ -179,6 +215,7 @@ class EmbeddedPostgres:
             return
         try:
             self._claim_folder()
+            self._check_whole()
             self._cluster = cluster_place(self.folder, self._user)
             self._programs = reachable_binaries(self.folder, self._user)
             self._check_version()
@@ -256,6 +293,13 @@ class EmbeddedPostgres:
             os.close(lock)
             raise AlreadyRunning(folder=self._cluster, pid=self._recorded_pid() or "unknown")
         self._locks.append(lock)
+
+    def _check_whole(self) -> None:
+        if self._recovery is None and (self.folder / RESTORING).exists():
+            raise ServerFailed(
+                what=f"does not start in {self.folder}: restoring into it did not finish",
+                then=f"remove {self.folder.parent}, and restore again",
+            )
 
     def _check_version(self) -> None:
         try:
@@ -432,8 +476,12 @@ class EmbeddedPostgres:
             socket_dir=self.socket_dir,
             port=self.port,
             listens=self._listens,
+            more=self._recovery,
         )
         write(self._cluster / "strongroom.conf", text, self._user)
+        hba = self._cluster / "pg_hba.conf"
+        if BACKUP not in (allowed := hba.read_text()):
+            write(hba, allowed + HBA_REPLICATION, self._user)
 
     def _launch(self) -> None:
         log_file = self.folder / "postgres.log"
@@ -448,7 +496,7 @@ class EmbeddedPostgres:
             self._child = self._user.popen(command, self._cluster, log)
         finally:
             os.close(log)
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + self._ready_s
         while not self._accepts():
             code = self._child.poll()
             if code is not None:
@@ -457,7 +505,7 @@ class EmbeddedPostgres:
                     raise PortTaken(port=self.port)
                 raise self._failure(f"ended with code {code} while it started")
             if time.monotonic() > deadline:
-                raise self._failure(f"did not accept connections within {READY_TIMEOUT_S} s")
+                raise self._failure(f"did not accept connections within {self._ready_s:g} s")
             time.sleep(POLL_S)
 
     def _accepts(self) -> bool:
@@ -476,6 +524,9 @@ class EmbeddedPostgres:
         if ready.exists() and ready.read_text() == digest:
             return
         passwords = self._credentials()
+        if missing := [role for role in ROLES if role not in passwords]:  # made before they were
+            passwords |= {role: secrets.token_urlsafe(32) for role in missing}
+            write(self.folder / "credentials.json", json.dumps(passwords, indent=2) + "\n")
         variables = "".join(f"\\set {role} '{passwords[role]}'\n" for role in ROLES)
         command: list[str | Path] = [self._programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"]
         command += ["-h", self.socket_dir, "-p", str(self.port), "-U", ADMIN, "-d", "postgres"]

@@ -328,6 +328,7 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
         "pglz",
         "full pages are most of the log; these binaries have neither lz4 nor zstd",
     ),
+    ("wal_level", "replica", "a backup is brought up to any moment with the log"),
     ("wal_buffers", "16MB", "one segment: a group of hundreds of commands is written in one go"),
     ("checkpoint_timeout", "15min", "fewer checkpoints, fewer full pages in the log"),
     (
@@ -368,6 +369,8 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
         "1000",
         "a statement of a second is worth a line (milliseconds)",
     ),
+    ("log_parameter_max_length", "0", "the code of a ticket, a hash: values are nobody's to read"),
+    ("log_error_verbosity", "terse", "else an error quotes the row that did not fit"),
     ("log_line_prefix", "'%m [%p] %q%u@%d '", "when, which process, and who on which database"),
     ("log_timezone", "'UTC'", "logs of several machines are read side by side"),
     ("timezone", "'UTC'", "times are stored and compared in one zone, shown in the user's"),
@@ -382,9 +385,23 @@ host    all  all  127.0.0.1/32  scram-sha-256
 host    all  all  ::1/128       scram-sha-256
 """
 
+# "all" does not mean replication. Added to files that were written before there were backups.
+HBA_REPLICATION = """\
+# Base backups, and the log as it is written.
+local   replication  strongroom_backup  scram-sha-256
+"""
 
-def settings_text(*, cluster: Path, socket_dir: Path, port: int, listens: bool) -> str:
-    """The content of strongroom.conf, made for this machine as it is now."""
+
+def settings_text(
+    *,
+    cluster: Path,
+    socket_dir: Path,
+    port: int,
+    listens: bool,
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """The content of strongroom.conf, made for this machine as it is now; `more` comes last, each
+    a value in words."""
     lines = ["# Rewritten at every start of Strongroom: changes made here do not last."]
     for name, value, why in (*_machine_settings(cluster), *SETTINGS):
         lines += ["", f"# {why}", f"{name} = {value}"]
@@ -399,6 +416,8 @@ def settings_text(*, cluster: Path, socket_dir: Path, port: int, listens: bool) 
         f"unix_socket_directories = {_quoted(folders)}",
         "",
     ]
+    lines += [f"{name} = {_quoted(value)}" for name, value in (more or {}).items()]
+    lines += [""] if more else []
     return "\n".join(lines)
 
 
@@ -424,6 +443,12 @@ def _machine_settings(cluster: Path) -> Iterator[tuple[str, str, str]]:
         "max_wal_size",
         f"{wal // MIB}MB",
         "4 GB between checkpoints, less on a disk with under 20 GB free",
+    )
+    # An archive that nobody mends must not fill the disk that the database writes to.
+    yield (
+        "max_slot_wal_keep_size",
+        f"{max(free // 2, 2 * wal) // MIB}MB",
+        "what waits for the archive: half of what is free",
     )
     yield (
         "dynamic_shared_memory_type",

@@ -117,8 +117,8 @@ class Held:
         self._met: dict[type, set[Hashable]] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._rows)
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def __contains__(self, row: HeldRow) -> bool:
         return row in self._rows

@@ -19,7 +19,12 @@ SET LOCAL enable_hashjoin = off;
 
 -- name: receive
 -- A message is leased, not taken: who dies leaves it to the next. The read counts the attempt.
-SELECT msg_id, read_ct, message::text FROM pgmq.read($1, $2, $3);
+-- Of a queue that is paused nothing is read, so that what waits in it is not counted as tried.
+SELECT m.msg_id, m.read_ct, m.message::text
+FROM (
+    SELECT $1::text AS queue
+    WHERE NOT EXISTS (SELECT FROM audit.paused_queues p WHERE p.queue = $1)
+) working, LATERAL pgmq.read(working.queue, $2, $3) m;
 
 -- name: acknowledge
 -- Done in the transaction of the effect: a message is gone exactly when its effect is there.
@@ -46,7 +51,15 @@ VALUES ($1, $2::text::jsonb, $3, $4);
 -- name: dead_letters
 -- What waits for a human.
 SELECT id, queue, event::text AS event, error, attempts, died_at FROM events.dead_letters
-WHERE ended_at IS NULL AND ($1::text IS NULL OR queue = $1) ORDER BY id LIMIT $2;
+WHERE ended_at IS NULL AND ($1::text IS NULL OR queue = $1)
+    AND ($3::text IS NULL OR event ->> 'type' = $3)
+    AND ($4::timestamptz IS NULL OR died_at < $4)
+    AND ($5::text IS NULL OR position(lower($5) IN lower(error)) > 0)
+ORDER BY id LIMIT $2;
+
+-- name: end_as
+-- For the trigger that notes who ended a dead letter.
+SELECT set_config('strongroom.by', $1, true);
 
 -- name: end_dead_letter
 -- Retried or discarded once: the row is held, so two operators cannot both do it.
@@ -54,9 +67,10 @@ UPDATE events.dead_letters SET ended_at = now(), ending = $2
 WHERE id = $1 AND ended_at IS NULL RETURNING queue, event::text AS event;
 
 -- name: depths
--- How much waits, and how long the oldest has.
+-- How much waits, how long the oldest has, and whether it is meant to.
 SELECT queue_name AS queue, queue_length AS waiting,
-    coalesce(oldest_msg_age_sec, 0) AS oldest_s
+    coalesce(oldest_msg_age_sec, 0) AS oldest_s,
+    EXISTS (SELECT FROM audit.paused_queues p WHERE p.queue = queue_name) AS paused
 FROM pgmq.metrics_all() ORDER BY 1;
 
 -- name: read_tail

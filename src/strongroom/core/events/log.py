@@ -54,6 +54,10 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def events(self) -> Sequence[Event]:
+        return self._events
+
     def add(self, event: Event, *, first: bool) -> None:
         """`first`: the key is new in this transaction, so its numbers start at 1."""
         if first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from strongroom.core.db import Database, Record
@@ -47,12 +48,25 @@ class DeadLetters:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def list(self, queue: str | None = None, limit: int = 100) -> list[Record]:
-        return await self._db.fetch(sql.dead_letters, queue, limit)
+    async def list(
+        self,
+        queue: str | None = None,
+        limit: int = 100,
+        *,
+        type: str | None = None,
+        before: datetime | None = None,
+        error_like: str | None = None,
+    ) -> list[Record]:
+        """Those that nobody has ended, oldest first; None takes any. `error_like` is found
+        anywhere in the error, in any case."""
+        return await self._db.fetch(sql.dead_letters, queue, limit, type, before, error_like)
 
-    async def end(self, id: int, ending: Literal["retried", "discarded"]) -> None:
+    async def end(
+        self, id: int, ending: Literal["retried", "discarded"], *, by: str = "library"
+    ) -> None:
         """Sends the event to its queue again, or gives it up. NotFound when that was done."""
         async with self._db.transaction() as db:
+            await db.execute(sql.end_as, by)
             row = await db.fetchrow(sql.end_dead_letter, id, ending)
             if row is None:
                 raise NotFound(f"There is no open dead letter {id}.")
@@ -61,5 +75,5 @@ class DeadLetters:
 
 
 async def depths(database: Database) -> list[Record]:
-    """(queue, waiting, oldest_s) of every queue."""
+    """(queue, waiting, oldest_s, paused) of every queue."""
     return await database.fetch(sql.depths)

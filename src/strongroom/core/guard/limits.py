@@ -52,13 +52,16 @@ class Window:
     __slots__ = ("_hits", "amount", "keys_kept", "name", "span_s")
 
     def __init__(self, name: str, rate: str, keys_kept: int) -> None:
-        found = parse(rate)
-        self.name, self.amount, self.span_s = name, found.amount, found.get_expiry()
-        self.keys_kept = keys_kept
+        self.name, self.keys_kept = name, keys_kept
+        self.change(rate)
         self._hits: OrderedDict[Hashable, list[float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._hits)
+
+    def change(self, rate: str) -> None:
+        found = parse(rate)
+        self.amount, self.span_s = found.amount, found.get_expiry()
 
     def recent(self, who: Hashable, at: float) -> list[float]:
         """When the caller was let through, the oldest first."""
@@ -91,8 +94,10 @@ class Window:
                     del self._hits[quiet]
 
     def standing(self, hits: list[float], at: float) -> Standing:
-        reset_s = ceil(hits[0] + self.span_s - at) if hits else 0
-        return Standing(self.name, self.amount - len(hits), max(1, reset_s))
+        # After a change to a lower rate more may have been let through than it allows.
+        over = max(0, len(hits) - self.amount)
+        reset_s = ceil(hits[over] + self.span_s - at) if hits else 0
+        return Standing(self.name, max(0, self.amount - len(hits)), max(1, reset_s))
 
 
 class RateLimits:
@@ -106,7 +111,13 @@ class RateLimits:
         keys_kept: int = KEYS_KEPT,
     ) -> None:
         self.windows = {name: Window(name, rate, keys_kept) for name, rate in rates.items()}
+        self.changes = 0
         self._clock = clock
+
+    def change(self, name: str, rate: str) -> None:
+        """Another rate for the limit from now on. Who asked before is counted by it, too."""
+        self.windows[name].change(rate)
+        self.changes += 1
 
     def check(self, names: Sequence[str], who: Hashable, *, count: bool = True) -> list[Standing]:
         """Lets the caller through all limits of these names, or RateLimited. What is refused is

@@ -41,6 +41,8 @@ USERS = Table(
     "identity.users", {"id": "uuid", "email": "text", "full_name": "text", "role": "text"}
 )
 
+LIBRARY = "library"
+"""Who acted, where the caller does not say."""
 
 WRONG = "The email address or the password is wrong."
 
@@ -148,9 +150,10 @@ class Identity:
         row = await self._db.fetchrow(sql.find_user, found) if found else None
         return _user(row) if row else None
 
-    async def disable(self, user_id: UUID) -> None:
+    async def disable(self, user_id: UUID, *, by: str = LIBRARY) -> None:
         """Ends the user's sessions and lets them log in no more; NotFound."""
         async with self._db.transaction() as db:
+            await db.execute(sql.act_as, by)
             # First the user: a login under way then sees it, or its session is seen below.
             there = await db.fetchval(sql.disable_user, user_id)
             ended = await db.fetch(sql.revoke_sessions_of, user_id, "user disabled")
@@ -159,7 +162,9 @@ class Identity:
         if there is None:
             raise NotFound()
 
-    async def create_users(self, count: int, role: Role) -> list[tuple[UUID, str]]:
+    async def create_users(
+        self, count: int, role: Role, *, by: str = LIBRARY
+    ) -> list[tuple[UUID, str]]:
         """Users for trials, who cannot log in: (id, access token), the tokens valid for 12 hours.
         Committed in groups; the accounts are empty."""
         _check_role(role)
@@ -167,6 +172,7 @@ class Identity:
         while len(made) < count:
             ids = [uuid7() for _ in range(min(count - len(made), CREATED_TOGETHER))]
             async with self._db.transaction() as db:
+                await db.execute(sql.act_as, by)
                 rows = [(id, f"user-{id}@demo.invalid", "Demo user", role) for id in ids]
                 await USERS.append(db, rows)
                 await open_accounts(db, [key(id) for id in ids for key in (wallet, stake)])
@@ -230,18 +236,23 @@ class Identity:
 
     # API keys -------------------------------------------------------------------------------
 
-    async def create_api_key(self, name: str, role: Role) -> tuple[UUID, str]:
+    async def create_api_key(self, name: str, role: Role, *, by: str = LIBRARY) -> tuple[UUID, str]:
         """The key's id, and its secret, which cannot be shown again."""
         _check_role(role)
         if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable():
             raise Invalid(f"A name has 1 to {NAME_LENGTH} printable characters.")
         key_id, secret = uuid7(), new_opaque(KEY_PREFIX)
-        await self._db.fetch(sql.add_key, key_id, name, role, digest(secret))
+        async with self._db.transaction() as db:
+            await db.execute(sql.act_as, by)
+            await db.execute(sql.add_key, key_id, name, role, digest(secret))
         return key_id, secret
 
-    async def revoke_api_key(self, key_id: UUID) -> None:
+    async def revoke_api_key(self, key_id: UUID, *, by: str = LIBRARY) -> None:
         """At once, on every process; once more does nothing. NotFound."""
-        if not await self._db.fetch(sql.revoke_key, key_id):
+        async with self._db.transaction() as db:
+            await db.execute(sql.act_as, by)
+            found = await db.fetch(sql.revoke_key, key_id)
+        if not found:
             raise NotFound()
         self._revocations.add(key_id)
 

@@ -26,6 +26,10 @@ SELECT id, role, password_hash, disabled_at FROM identity.users WHERE email = $1
 -- Unless the password was changed while it was being hashed.
 UPDATE identity.users SET password_hash = $3 WHERE id = $1 AND password_hash = $2;
 
+-- name: act_as
+-- For the triggers that note who made, ended or changed a user or a key.
+SELECT set_config('strongroom.by', $1, true);
+
 -- name: disable_user
 -- The time of the first disabling stays.
 UPDATE identity.users SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1 RETURNING id;

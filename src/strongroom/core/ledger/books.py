@@ -177,6 +177,11 @@ class Books:
         """How many transfers are posted: the mark a refusal is checked against."""
         return len(self._transfers)
 
+    @property
+    def entries(self) -> int:
+        """How many entries are posted."""
+        return len(self._entries)
+
     def __getitem__(self, key: AccountKey) -> Account:
         """The account; NotFound when its owner never had one."""
         account = self.find(key)

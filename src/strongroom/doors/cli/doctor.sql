@@ -10,6 +10,11 @@ SELECT current_setting('server_version_num')::integer AS version,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
     clock_timestamp() AS now;
 
+-- name: written_ahead
+-- Nothing was written later than now, unless the clock was set back since.
+SELECT extract(epoch FROM created_at - clock_timestamp())::float8 AS seconds
+FROM events.log ORDER BY xid DESC, position DESC LIMIT 1;
+
 -- name: overrides
 -- A role or a database may have a setting of its own, which the server's own value hides.
 SELECT coalesce(r.rolname, 'every role') AS role, coalesce(d.datname, 'every database') AS database,
@@ -64,3 +69,63 @@ SELECT paused, since, by_whom, reason FROM audit.switches WHERE name = 'payouts'
 SELECT began_at, clean,
     ARRAY(SELECT finding ->> 'invariant' FROM jsonb_array_elements(findings) AS finding) AS violated
 FROM audit.reconciliations ORDER BY began_at DESC LIMIT 1;
+
+-- name: bloat
+-- What was deleted and not cleaned away makes every read longer; small tables are none the worse.
+SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live
+FROM pg_stat_user_tables
+WHERE n_dead_tup > 100000 AND n_dead_tup > n_live_tup / 2
+ORDER BY n_dead_tup DESC LIMIT 10;
+
+-- name: swollen_indexes
+-- An index that is much larger than its table holds mostly entries of rows long gone.
+SELECT i.indexrelid::regclass::text AS name, pg_relation_size(i.indexrelid) AS bytes,
+    pg_relation_size(i.indrelid) AS of_table
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+WHERE c.relkind = 'r' AND pg_relation_size(i.indexrelid) > 100 * 1024 * 1024
+AND pg_relation_size(i.indexrelid) > 2 * pg_relation_size(i.indrelid)
+ORDER BY 2 DESC LIMIT 10;
+
+-- name: sequences
+-- A sequence that has come to its end refuses every insert.
+SELECT format('%I.%I', n.nspname, c.relname) AS name,
+    coalesce(100.0 * v.last_value / least(s.seqmax, CASE t.typname
+        WHEN 'int2' THEN 32767 WHEN 'int4' THEN 2147483647 END), 0)::float8 AS used
+FROM pg_sequence s
+JOIN pg_class c ON c.oid = s.seqrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_sequences v ON v.schemaname = n.nspname AND v.sequencename = c.relname
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refobjsubid > 0
+    AND d.deptype IN ('a', 'i')
+LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+LEFT JOIN pg_type t ON t.oid = a.atttypid
+WHERE NOT s.seqcycle
+ORDER BY 2 DESC LIMIT 10;
+
+-- name: wraparound
+-- Numbers of transactions come around; rows older than two thousand million of them must be frozen.
+SELECT age(datfrozenxid) AS transactions, mxid_age(datminmxid) AS multixacts
+FROM pg_database WHERE datname = current_database();
+
+-- name: long_transactions
+-- Whoever stays in a transaction keeps every dead row of all tables, and what it has locked.
+SELECT coalesce(application_name, '') || ' ' || pid AS who, state,
+    extract(epoch FROM clock_timestamp() - xact_start)::integer AS seconds
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend'
+AND xact_start < clock_timestamp() - make_interval(secs => $1)
+UNION ALL
+SELECT 'prepared ' || gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::integer
+FROM pg_prepared_xacts
+WHERE database = current_database() AND prepared < clock_timestamp() - make_interval(secs => $1)
+ORDER BY seconds DESC LIMIT 10;
+
+-- name: settings
+-- Settings that decide whether the log and the data can be trusted, and whether tables are cleaned.
+SELECT name, setting FROM pg_settings
+WHERE name IN ('wal_level', 'zero_damaged_pages', 'ignore_checksum_failure', 'autovacuum',
+    'track_counts', 'superuser_reserved_connections', 'max_wal_senders');
+
+-- name: time_zone
+-- Days of reports are days of a place, which the server must know.
+SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1);

@@ -28,6 +28,9 @@ from strongroom.apps.ticketing.orders import (
 from strongroom.apps.ticketing.reservations import SeatsReserved, SeatsReturned
 from strongroom.apps.wallets.batches import BatchPosted
 from strongroom.apps.wallets.moves import FundsMoved, Reversed
+from strongroom.core.audit.limits import LimitSeen
+from strongroom.core.audit.queues import QueueSeen
+from strongroom.core.audit.seals import Sealed
 from strongroom.core.audit.switches import PayoutsSeen, ReconciliationDone
 from strongroom.core.commands import Reply
 from strongroom.core.payments.callbacks import PaymentNotified
@@ -105,4 +108,8 @@ EVENTS: dict[str, tuple[tuple[str, ...], type[Reply]]] = {
     "audit.PayoutsPaused": (("PausePayouts", "RecordReconciliation"), PayoutsSeen),
     "audit.PayoutsResumed": (("ResumePayouts",), PayoutsSeen),
     "audit.Reconciled": (("RecordReconciliation",), ReconciliationDone),
+    "audit.QueuePaused": (("PauseQueue",), QueueSeen),
+    "audit.QueueResumed": (("ResumeQueue",), QueueSeen),
+    "audit.LimitChanged": (("SetLimit",), LimitSeen),
+    "audit.Sealed": (("SealEntries",), Sealed),
 }

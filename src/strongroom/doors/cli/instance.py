@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import functools
 import os
 import signal
 import socket
@@ -12,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from strongroom.clock import monotonic
-from strongroom.core.db.embedded import AlreadyRunning, EmbeddedPostgres
+from strongroom.core.db.archive import Archive, forget
+from strongroom.core.db.embedded import BACKUP, AlreadyRunning, EmbeddedPostgres, binaries
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
-from strongroom.doors.cli.client import status_of
+from strongroom.doors.cli.client import Connection, status_of
 from strongroom.doors.cli.processes import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
@@ -22,6 +24,7 @@ from strongroom.doors.cli.processes import (
     PROGRAM,
     RESOLVED,
     Kept,
+    Watch,
     how_it_ended,
     rotate,
 )
@@ -38,6 +41,7 @@ from strongroom.doors.cli.reach import (
     started,
 )
 from strongroom.doors.http.server import bound
+from strongroom.doors.metrics import targets
 from strongroom.errors import Busy, Refused
 from strongroom.settings import Settings
 
@@ -49,6 +53,12 @@ LOOK_S = 0.1
 
 HURRIED_S = 1.0
 """What the database gets for its closing checkpoint after a second Ctrl-C."""
+
+ARCHIVE_S = 10.0
+"""The archive has had all but the server's last words by now; one that hangs keeps it from ending."""
+
+ANSWER_S = 10.0
+"""A process with much to do makes its page of metrics in seconds; one that hangs never does."""
 
 LEFT_PORT_S = 25.0
 """The API of an `up` that was killed frees its port when it has finished what it accepted."""
@@ -84,10 +94,13 @@ class Instance:
         self._server: EmbeddedPostgres | None = None
         self._place: Place | None = None
         self._listening: socket.socket | None = None
+        self._scraped: dict[str, socket.socket] = {}
         self._pipe: tuple[int, ...] = ()
         self._lock: int | None = None
         self._keeping: list[asyncio.Task[None]] = []
         self._watching: asyncio.Task[None] | None = None
+        self._archive: Archive | None = None
+        self._archiving: asyncio.Task[None] | None = None
         self._starting = self._hurried = False
 
     @property
@@ -134,6 +147,8 @@ class Instance:
         if self.stopping.is_set():
             return
         self._announce()
+        if self._server:
+            await self._begin_archive(self._server)
         self._begin_children()
         if self._server:
             self._watching = asyncio.create_task(self._keep_server(self._server))
@@ -192,6 +207,16 @@ class Instance:
         assert self._place is not None
         announce(self.settings.data_dir, self._place, url=self.url)
 
+    async def _begin_archive(self, server: EmbeddedPostgres) -> None:
+        """Keeps the server's log beside its backups, where there are any."""
+        login = server.login(BACKUP)
+        if self.settings.backup_dir is None:
+            await forget(server.cluster, server.programs, login)
+            return
+        folder = self.settings.backup_dir.absolute()
+        self._archive = Archive(folder, server.cluster, binaries(), login, self._say)
+        self._archiving = asyncio.create_task(self._archive.keep(), name="archive")
+
     def _begin_children(self) -> None:
         assert self._listening is not None
         self._pipe = os.pipe()
@@ -204,19 +229,27 @@ class Instance:
         ]
         wanted += [(f"worker-{n + 1}", ("worker",), ()) for n in range(self.settings.workers)]
         environment = os.environ | {RESOLVED: self.settings.model_dump_json()}
-        for name, command, fds in wanted:
+        for number, (name, command, fds) in enumerate(wanted):
             log = self.logs / f"{name}.log"
             rotate(log)
+            # Ours, so that a process that is started again is found where it was.
+            scraped = self._scraped[name] = targets.listening_on(self.settings, number)
             child = Kept(
                 name,
-                [*PROGRAM, *command, "--name", name, "--parent-fd", str(parent)],
+                [
+                    *(*PROGRAM, *command, "--name", name, "--parent-fd", str(parent)),
+                    *("--metrics-fd", str(scraped.fileno())),
+                ],
                 log=log,
                 environment=environment,
-                pass_fds=(parent, *fds),
+                pass_fds=(parent, scraped.fileno(), *fds),
                 say=self._say,
+                watch=Watch(functools.partial(answers, *scraped.getsockname()[:2])),
             )
             self.children.append(child)
             self._keeping.append(asyncio.create_task(child.keep(), name=name))
+        addresses = {name: targets.address_of(one) for name, one in self._scraped.items()}
+        targets.note(self.settings.data_dir, addresses)
 
     async def _ready(self) -> None:
         patience = monotonic() + READY_S
@@ -253,13 +286,15 @@ class Instance:
                 # Its socket had to move: who was told the old place is started anew.
                 self._place = place_in(server)
                 self._announce()
+                if self._archive is not None:
+                    self._archive.reach(server.login(BACKUP))
                 for child in self.children:
                     child.signal(signal.SIGTERM)
 
     async def run(self) -> None:
         """Until `stopping`; raises what went wrong in looking after it."""
         stopped = asyncio.create_task(self.stopping.wait())
-        watching = [self._watching] if self._watching else []
+        watching = [one for one in (self._watching, self._archiving) if one]
         done, _ = await asyncio.wait(
             [stopped, *self._keeping, *watching], return_when=asyncio.FIRST_COMPLETED
         )
@@ -283,6 +318,8 @@ class Instance:
         self._hurried = True
         for child in self.children:
             child.signal(signal.SIGKILL)
+        if self._archive is not None:
+            self._archive.hurry()
         signal_server(self._server, signal.SIGQUIT)
 
     async def end(self) -> None:
@@ -292,6 +329,8 @@ class Instance:
             self._listening.close()  # who connects now is refused, instead of waiting in vain
         for child in self.children:
             child.stop()
+        if self._scraped:
+            targets.withdraw(self.settings.data_dir)
         if self._keeping:
             _, late = await asyncio.wait(self._keeping, timeout=PATIENCE_S)
             for child in self.children if late else ():
@@ -301,15 +340,41 @@ class Instance:
             await asyncio.gather(self._watching, return_exceptions=True)
         if self._server is not None:
             fast_s = HURRIED_S if self._hurried else 60.0
-            await asyncio.to_thread(self._server.stop, fast_s=fast_s)
+            server = asyncio.ensure_future(asyncio.to_thread(self._server.stop, fast_s=fast_s))
+            if self._archive is not None:
+                self._archive.finish()
+                _, late = await asyncio.wait([server], timeout=ARCHIVE_S)
+                if late:
+                    self._archive.hurry()
+            await server
+        if self._archive is not None and self._archiving is not None:
+            self._archive.stop()
+            _, late = await asyncio.wait([self._archiving], timeout=ARCHIVE_S)
+            if late:
+                self._archive.hurry()
+            await asyncio.gather(self._archiving, return_exceptions=True)
         if self._lock is not None:
             if announced(self.settings.data_dir).get("pid") == os.getpid():
                 withdraw(self.settings.data_dir)
             os.close(self._lock)
             self._lock = None
+        for scraped in self._scraped.values():
+            scraped.close()
         for end in self._pipe:
             os.close(end)
         self._pipe = ()
+
+
+async def answers(host: str, port: int, within_s: float = ANSWER_S) -> bool:
+    """Whether a process tells its metrics, from a thread beside what may keep it busy."""
+    connection = Connection(host, port)
+    try:
+        async with asyncio.timeout(within_s):
+            return (await connection.ask("GET", "/metrics")).status == 200
+    except (OSError, ValueError, IndexError):  # a timeout is one, too
+        return False
+    finally:
+        connection.close()
 
 
 def listening_on(host: str, port: int) -> socket.socket:

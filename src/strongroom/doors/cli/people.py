@@ -71,7 +71,7 @@ async def _create(settings: Settings, count: int, fund: int, role: Role) -> list
     from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings) as house:
-        made = await house.identity.create_users(count, role.value)
+        made = await house.identity.create_users(count, role.value, by=PRINCIPAL)
         if fund:
             await fund_wallets(house, [user_id for user_id, _ in made], fund)
         return made
@@ -107,7 +107,7 @@ def create_key(
         from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
-            return await house.identity.create_api_key(name, role.value)
+            return await house.identity.create_api_key(name, role.value, by=PRINCIPAL)
 
     key_id, secret = asyncio.run(create(settings_of(data_dir=data_dir)))
     if as_json:
@@ -128,7 +128,7 @@ def revoke_key(
         from strongroom.doors.cli.reach import house_of
 
         async with house_of(settings) as house:
-            await house.identity.revoke_api_key(key_id)
+            await house.identity.revoke_api_key(key_id, by=PRINCIPAL)
 
     asyncio.run(revoke(settings_of(data_dir=data_dir)))
     if as_json:

@@ -1,4 +1,5 @@
-"""Processes that `up` keeps alive: each in its own session, started again whenever it ends."""
+"""Processes that `up` keeps alive: each in its own session, started again whenever it ends, and
+ended when it lives and says nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.clock import monotonic
@@ -32,6 +34,21 @@ PATIENCE_S = 25.0
 """A process finishes within 20 s what it accepted; then it hangs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a process that hangs is told from one that works: so many looks in a row were in vain.
+
+    Three minutes, of which a third is waiting for answers: the alerts of a silent process fire
+    before, so somebody hears of it; and who is merely starved has answered by then, and would be
+    slower still if it began anew. Looks are counted and not time, which also passes while all of us
+    are frozen.
+    """
+
+    answers: Callable[[], Awaitable[bool]]
+    every_s: float = 20.0
+    misses: int = 6
+
+
 class Kept:
     """One program that runs until `stop()`. Its stdout is appended to `log`; its stderr is ours."""
 
@@ -44,7 +61,9 @@ class Kept:
         environment: Mapping[str, str],
         pass_fds: Sequence[int],
         say: Callable[[str], None],
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self.name, self._command, self._log = name, command, log
         self._environment, self._pass_fds, self._say = environment, pass_fds, say
         self._process: asyncio.subprocess.Process | None = None
@@ -69,7 +88,8 @@ class Kept:
                 pause_s = FIRST_PAUSE_S
             self._say(f"{self.name} ended ({how_it_ended(code)}); starting it in {pause_s:g} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _once(self) -> int:
@@ -85,7 +105,20 @@ class Kept:
             )
         if self._stopping.is_set():
             self.signal(signal.SIGTERM)
-        return await self._process.wait()
+        watching = asyncio.create_task(self._look(self._watch)) if self._watch else None
+        try:
+            return await self._process.wait()
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+    async def _look(self, watch: Watch) -> None:
+        missed = 0
+        while missed < watch.misses:
+            await asyncio.sleep(watch.every_s)
+            missed = 0 if await watch.answers() else missed + 1
+        self._say(f"{self.name} hangs: {missed} times in a row it did not answer; ending it")
+        self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """Nothing when it does not run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from strongroom.core.db.embedded import (
 )
 from strongroom.core.db.migrate import newest
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
+from strongroom.doors.cli import logs
 from strongroom.doors.cli.flags import NO_SCHEMA, say
 from strongroom.errors import Busy, Refused
 from strongroom.main import Strongroom, prepare
@@ -99,6 +101,7 @@ async def house_of(settings: Settings) -> AsyncIterator[Strongroom]:
     async with reached(settings):
         await known_schema(place_of(settings))
         async with unopened(settings) as house:
+            house.executor.slow_s = math.inf  # its answer tells how long it took
             yield house
 
 
@@ -117,6 +120,7 @@ async def reached(
     """Where the database is. When nothing runs on the data folder but a cluster lies there, it is
     started for as long as this lasts; `new` also makes one, and migrates it unless the caller
     does: a name that was mistyped must not become an empty database."""
+    logs.keep_aside()
     folder = settings.data_dir / POSTGRES
     if (
         settings.database_url

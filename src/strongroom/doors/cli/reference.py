@@ -29,6 +29,7 @@ from strongroom.doors.cli.flags import ending
 from strongroom.doors.http.app import ROUTES
 from strongroom.doors.http.problems import STATUS_OF_KIND, Problem, status_of
 from strongroom.doors.http.routing import Route
+from strongroom.doors.metrics.names import METRICS, Described
 from strongroom.errors import Busy, Forbidden, Invalid, NotFound, Refused, StrongroomError
 from strongroom.main import INVARIANTS, SUBSCRIBERS
 from strongroom.settings import Settings
@@ -72,7 +73,7 @@ PLAIN = {
     "/healthz": "Always 200: the process runs. Touches nothing.",
     "/readyz": "200 when it can serve; 503 while stopping, without a database connection within "
     "250 ms, or with another schema.",
-    "/metrics": "Counters and times for Prometheus.",
+    "/metrics": "Counters and times for Prometheus: [metrics](metrics.md).",
     "/schema": "The reference as a page that loads nothing from elsewhere.",
     "/schema/openapi.json": "The OpenAPI 3.1 document.",
 }
@@ -492,6 +493,51 @@ def queries() -> list[str]:
     return lines
 
 
+# Metrics ----------------------------------------------------------------------------------------
+
+OF_WHOM = {
+    "API": "Of an API process",
+    "worker": "Of a worker",
+    "every process": "Of every process",
+    "every process, of the database": "Of the database",
+}
+
+
+def metrics() -> list[str]:
+    lines = [
+        "# Metrics",
+        "",
+        "What processes tell Prometheus, each at `/metrics` on a port of its own, the API on its",
+        "port too; [monitoring](../operating/monitoring.md) says where. Counters begin at zero with",
+        "their process. Labels have few values: route templates, command types, queues, codes.",
+        "A process tells of a lane, a room or a code once it has met it.",
+    ]
+    for told, heading in OF_WHOM.items():
+        found = {name: one for name, one in METRICS.items() if one.told == told}
+        lines += ["", f"## {heading}", ""]
+        if told == "every process, of the database":
+            lines += [
+                "Every process tells the same, so take `max by (…)`. It is asked once in 2 s at",
+                "most; where it does not answer in half a second, all of this is left out.",
+                "",
+            ]
+        rows = [
+            (code(name), one.type, flat(one.meaning), code(_example(name, one)))
+            for name, one in found.items()
+        ]
+        lines += table(("metric", "type", "what it means", "example"), rows)
+    return lines
+
+
+def _example(name: str, one: Described) -> str:
+    """A line as it stands on the page, without its value."""
+    labels = [f'{label}="{value}"' for label, value in zip(one.labels, one.example, strict=True)]
+    shown = name + ("_bucket" if one.type == "histogram" else "")
+    if one.type == "histogram":
+        labels.append('le="0.5"' if name.endswith("_seconds") else 'le="100"')
+    return f"{shown}{{{','.join(labels)}}}" if labels else shown
+
+
 PAGES: dict[str, Callable[[], list[str]]] = {
     "settings.md": settings,
     "cli.md": cli,
@@ -499,6 +545,7 @@ PAGES: dict[str, Callable[[], list[str]]] = {
     "invariants.md": invariants,
     "errors.md": errors,
     "events.md": events,
+    "metrics.md": metrics,
     "sql.md": queries,
 }
 

@@ -35,6 +35,7 @@ Host = Annotated[
 Name = Annotated[str, typer.Option(hidden=True)]
 ParentFd = Annotated[int | None, typer.Option(hidden=True)]
 Fd = Annotated[int | None, typer.Option(hidden=True)]
+MetricsFd = Annotated[int | None, typer.Option(hidden=True)]
 
 
 def up(
@@ -60,7 +61,9 @@ def up(
 
 async def _up(settings: Settings, as_json: bool) -> None:
     from strongroom.doors.cli.instance import Instance
+    from strongroom.doors.traces import check
 
+    check(settings)
     instance = Instance(settings, say)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -96,6 +99,7 @@ def _welcome(instance: Instance, as_json: bool) -> None:
         ("reference", f"{url}/schema"),
         ("data folder", str(folder)),
         ("logs", str(instance.logs)),
+        ("metrics", str(folder / "prometheus" / "targets.json")),
     ):
         say(f"{name:<12} {what}")
     say("\nNext, in another terminal:")
@@ -112,6 +116,7 @@ def serve(
     as_json: AsJson = False,
     fd: Fd = None,
     parent_fd: ParentFd = None,
+    metrics_fd: MetricsFd = None,
     name: Name = "api",
 ) -> None:
     """Runs one API process on a running instance or on STRONGROOM_DATABASE_URL."""
@@ -121,18 +126,22 @@ def serve(
     from strongroom.doors.cli.instance import listening_on
     from strongroom.doors.cli.reach import known_schema, unopened
     from strongroom.doors.http import server
+    from strongroom.doors.traces import begin
 
     asyncio.run(known_schema(place_of(settings)))
     house = unopened(settings)
+    begin(house, name)
     listening = (
         socket.socket(fileno=fd) if fd is not None else listening_on(settings.host, settings.port)
     )
+    scraped, where = _scraped(settings, metrics_fd)
     if as_json:
         host, port = listening.getsockname()[:2]
-        tell({"url": f"http://{host}:{port}", "pid": os.getpid()})
+        tell({"url": f"http://{host}:{port}", "pid": os.getpid(), "metrics": where})
     elif parent_fd is None:
         say(f"Serving on {settings.host} port {listening.getsockname()[1]}, until Ctrl-C.")
-    server.serve(house, listening)
+        say(f"Metrics of this process: {where}")
+    server.serve(house, listening, name, scraped)
     # A signal ended it above; who comes here could not start, and has logged why.
     raise typer.Exit(FINE if house.draining else UNREACHABLE)
 
@@ -141,6 +150,7 @@ def worker(
     data_dir: DataDir = None,
     as_json: AsJson = False,
     parent_fd: ParentFd = None,
+    metrics_fd: MetricsFd = None,
     name: Name = "worker",
 ) -> None:
     """Runs one worker process on a running instance or on STRONGROOM_DATABASE_URL."""
@@ -148,25 +158,51 @@ def worker(
     settings = _settings(parent_fd, name, data_dir=data_dir)
     import uvloop
 
-    uvloop.run(_work(settings, as_json, quiet=parent_fd is not None))
+    scraped, where = _scraped(settings, metrics_fd)
+    quiet = parent_fd is not None
+    uvloop.run(_work(settings, name, scraped, where, as_json=as_json, quiet=quiet))
 
 
-async def _work(settings: Settings, as_json: bool, *, quiet: bool) -> None:
+async def _work(
+    settings: Settings,
+    name: str,
+    scraped: socket.socket,
+    where: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     from strongroom.core.db.places import place_of
     from strongroom.doors.cli.reach import known_schema, unopened
+    from strongroom.doors.metrics import Metrics, counted
+    from strongroom.doors.traces import begin
     from strongroom.doors.worker import worker_of
 
     await known_schema(place_of(settings))
-    async with unopened(settings) as house:
-        works = worker_of(house)
+    house = unopened(settings)
+    begin(house, name)
+    works = worker_of(house)
+    metrics = Metrics(house, "worker", name, lambda: counted.jobs(works.jobs), listening=scraped)
+    async with house, metrics:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, works.stop)
         if as_json:
-            tell({"pid": os.getpid()})
+            tell({"pid": os.getpid(), "metrics": where})
         elif not quiet:
-            say("Working, until Ctrl-C.")
+            say(f"Working, until Ctrl-C.\nMetrics of this process: {where}")
         await works.run()
+
+
+def _scraped(settings: Settings, metrics_fd: int | None) -> tuple[socket.socket, str]:
+    """Where this process is asked for its metrics: what it inherited, or a socket of its own."""
+    from strongroom.doors.metrics import targets
+
+    if metrics_fd is None:
+        scraped = targets.listening_on(settings)
+    else:
+        scraped = socket.socket(fileno=metrics_fd)
+    return scraped, f"http://{targets.address_of(scraped)}/metrics"
 
 
 def _end_by_signal() -> None:
@@ -218,9 +254,9 @@ def demo(
         settings = settings_of(
             data_dir=scratch or data_dir, port=0, api_processes=1, workers=2, host="127.0.0.1"
         )
-        # The load is invented: it never goes to a database that is somebody's.
-        alone = {"database_url": None, "owner_url": None, "environment": "development"}
-        settings = settings.model_copy(update=alone)
+        # The load is invented: it never goes to a database or to backups that are somebody's.
+        alone = {"database_url": None, "owner_url": None, "backup_dir": None}
+        settings = settings.model_copy(update={**alone, "environment": "development"})
         code = uvloop.run(show.demo(settings, users, seconds, kill, as_json))
     finally:
         if scratch and not keep:

@@ -25,15 +25,22 @@ from strongroom.doors.cli.flags import (
     shown,
     tell,
 )
+from strongroom.doors.cli.queues import reason_given
 from strongroom.errors import Invalid, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.core.audit import Report
+    from strongroom.core.audit.reconcile import Mode
+    from strongroom.core.db import Record
     from strongroom.settings import Settings
 
 
 class NoSuchBench(Invalid):
     """There is no bench of this name."""
+
+
+class OneScope(Invalid):
+    """Choose one of --incremental, --unit and --account."""
 
 
 class PageWithoutResults(Invalid):
@@ -61,49 +68,113 @@ async def _migrate(settings: Settings) -> tuple[str | None, str]:
 # Reconciliation -------------------------------------------------------------------------------
 
 
-def reconcile(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Checks every invariant. A finding pauses payouts, and ends this with exit code 1."""
-    report = asyncio.run(_reconcile(settings_of(data_dir=data_dir)))
+def reconcile(
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="What is new since the last seal, and a share of old."),
+    ] = False,
+    unit: Annotated[
+        str | None, typer.Option(help="Only the ledger of this unit, from the first entry.")
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(help="Only this account: its number, or OWNER/PURPOSE/UNIT (`house` too)."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Checks every invariant. A finding pauses payouts, and ends this with exit code 1.
+
+    Only a full run that is clean lets paused payouts go on.
+    """
+    mode: Mode = "full"
+    if unit or account:
+        if incremental or (unit and account):
+            raise OneScope()
+        mode = "scoped"
+    elif incremental:
+        mode = "incremental"
+    settings = settings_of(data_dir=data_dir)
+    report, seals = asyncio.run(_reconcile(settings, mode, unit, account))
     if as_json:
         tell(report)
     else:
-        _show(report)
+        _show(report, seals)
     raise typer.Exit(FINE if report.clean else REFUSED)
 
 
-async def _reconcile(settings: Settings) -> Report:
+async def _reconcile(
+    settings: Settings, mode: Mode, unit: str | None, account: str | None
+) -> tuple[Report, int]:
     from rich.progress import Progress
 
     from strongroom.core.audit import RecordReconciliation
+    from strongroom.core.audit.reconcile import Scope
     from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings) as house:
         with Progress(console=aside, transient=True) as bar:
             task = bar.add_task("invariants")
-            report = await house.reconcile(
-                lambda name, asked, total: bar.update(
+            run = await house.look(
+                mode,
+                scope=Scope(unit, account) if mode == "scoped" else None,
+                progress=lambda name, asked, total: bar.update(
                     task, completed=asked, total=total, description=name
-                )
+                ),
             )
-        await house.run(RecordReconciliation(report), principal=PRINCIPAL)
-        return report
+        paused = False
+        try:
+            await house.pause_if_wrong(run.report, PRINCIPAL)
+            paused = True
+            await house.run(RecordReconciliation(run.report), principal=PRINCIPAL)
+        except Exception:
+            if not run.report.clean:
+                _show(run.report, 0, paused=paused)
+            raise
+        return run.report, await house.seal(run)
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, seals: int, *, paused: bool = True) -> None:
     from rich.table import Table
 
+    asked = "Every invariant" if report.mode == "full" else f"All that a {report.mode} run asks"
     if report.clean:
-        say(f"Every invariant holds ({report.duration_ms} ms). Report {report.id}.")
+        say(f"{asked} holds ({report.duration_ms} ms). Report {report.id}.")
+        _show_seen(report, seals)
         return
     table = Table("invariant", "first wrong entry", "found", title="Violated", title_justify="left")
     for finding in report.findings:
         first = "\n".join(f"{name} {value}" for name, value in finding.rows[0].items())
         table.add_row(f"{finding.invariant}\n{finding.why}", first, _found(len(finding.rows)))
     shown.print(table)
+    _show_seen(report, seals)
+    if report.evidence:
+        say(f"Evidence: {report.evidence}")
+    standing = "payouts are paused" if paused else "payouts could not be paused"
     say(
-        f"{len(report.findings)} invariants do not hold; payouts are paused. Report {report.id}.\n"
-        "Repair by new entries (`strongroom transfers reverse`), reconcile again, then resume."
+        f"{len(report.findings)} invariants do not hold; {standing}. Report {report.id}.\n"
+        "What the program did is repaired by new entries (`strongroom transfers reverse`), what was\n"
+        "written past it by a restore. Then reconcile again, and resume."
     )
+
+
+def _show_seen(report: Report, seals: int) -> None:
+    """What was read, and what only a full run asks."""
+    seen = report.seen
+    if seen is None:
+        return
+    if report.mode == "scoped":
+        say(f"Read from the first entry: {seen.entries:,} entries of {seen.accounts:,} accounts.")
+    elif report.head or seals:
+        since = f"seal {report.head}" if report.head else "the beginning"
+        say(
+            f"New since {since}: {seen.entries:,} entries of {seen.accounts:,} accounts. Sealed "
+            f"before and read again: {seen.again_entries:,} of {seen.sealed_entries:,} entries."
+        )
+    if seals:
+        say(f"{seals} seal{'s' if seals > 1 else ''} added.")
+    if report.left:
+        say(f"Left to a full run: {len(report.left)} invariants ({', '.join(report.left[:4])} …).")
 
 
 def _found(rows: int) -> str:
@@ -120,7 +191,11 @@ def list_dead(
     as_json: AsJson = False,
 ) -> None:
     """Lists the messages that were buried after their last attempt, oldest first."""
-    rows = asyncio.run(_dead(settings_of(data_dir=data_dir), queue, limit))
+    show_dead(asyncio.run(_dead(settings_of(data_dir=data_dir), queue, limit)), as_json)
+
+
+def show_dead(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Dead letters as a table, or a line of JSON each."""
     if as_json:
         for row in rows:
             tell(row)
@@ -143,7 +218,11 @@ async def _dead(settings: Settings, queue: str | None, limit: int) -> list[dict[
     from strongroom.doors.cli.reach import house_of
 
     async with house_of(settings) as house:
-        rows = await DeadLetters(house.database).list(queue, limit)
+        return dead_as_told(await DeadLetters(house.database).list(queue, limit))
+
+
+def dead_as_told(rows: Sequence[Record]) -> list[dict[str, Any]]:
+    """Dead letters in the form of the doors."""
     return [
         {
             "id": row["id"],
@@ -184,7 +263,7 @@ def _end_dead(
         async with house_of(settings) as house:
             for id in ids:
                 try:
-                    await DeadLetters(house.database).end(id, ending)
+                    await DeadLetters(house.database).end(id, ending, by=PRINCIPAL)
                 except StrongroomError as error:
                     refused.append(error)
                     continue
@@ -231,7 +310,9 @@ def verify_draws(
 
 def reverse_transfer(
     transfer_id: Annotated[UUID, typer.Argument(help="The transfer to negate.")],
-    reason: Annotated[str, typer.Option(help="Why; kept as the reversal's reference.")],
+    reason: Annotated[
+        str, typer.Option(help="Why; kept as the reversal's reference.", callback=reason_given)
+    ],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

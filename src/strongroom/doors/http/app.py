@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -21,12 +21,21 @@ from strongroom.doors.http.ops_routes import OPS
 from strongroom.doors.http.orders_routes import ORDERS
 from strongroom.doors.http.overflow import Overflow
 from strongroom.doors.http.payment_routes import PAYMENTS
-from strongroom.doors.http.problems import MethodNotAllowed, problem
+from strongroom.doors.http.policies import (
+    DATA,
+    OPENER,
+    Header,
+    completed,
+    page_policy,
+    style_of,
+)
+from strongroom.doors.http.problems import MethodNotAllowed, UnreadableRequest, problem
 from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, table
 from strongroom.doors.http.seen import Seen
 from strongroom.doors.http.ticketing_routes import TICKETING
 from strongroom.doors.http.user_routes import USERS
-from strongroom.errors import Invalid, StrongroomError
+from strongroom.doors.metrics import Metrics
+from strongroom.errors import StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
 
@@ -41,7 +50,7 @@ READY_S = 0.25
 """A pool that cannot lend a connection within this is saturated or cut off."""
 
 
-def application(house: Strongroom, seen: Seen, overflow: Overflow) -> ASGIApp:
+def application(house: Strongroom, seen: Seen, overflow: Overflow, metrics: Metrics) -> ASGIApp:
     """The ASGI application of a house, which opens and closes with its lifespan.
 
     The table stands before Litestar: passing through the framework's router and middleware cost a
@@ -50,12 +59,12 @@ def application(house: Strongroom, seen: Seen, overflow: Overflow) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with house:
+        async with house, metrics:
             yield
 
     api = table(house, seen, ROUTES, overflow)
     others = Litestar(
-        route_handlers=_plain(house, seen),
+        route_handlers=_plain(house, metrics),
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,
@@ -71,12 +80,13 @@ def application(house: Strongroom, seen: Seen, overflow: Overflow) -> ASGIApp:
     return front
 
 
-def _plain(house: Strongroom, seen: Seen) -> list[ASGIRouteHandler]:
+def _plain(house: Strongroom, told: Metrics) -> list[ASGIRouteHandler]:
     """What is asked without a token: health, metrics, the reference."""
     needed = newest()
     described = openapi.document(ROUTES)
     as_json = msgspec.json.encode(described)
     as_page = openapi.page(described)
+    of_page = tuple(completed((page_policy(style_of(as_page)), OPENER)))
 
     async def healthz() -> tuple[int, bytes]:
         return 200, b'{"status":"ok"}'
@@ -86,7 +96,7 @@ def _plain(house: Strongroom, seen: Seen) -> list[ASGIRouteHandler]:
         return 200 if stands["status"] == "ready" else 503, msgspec.json.encode(stands)
 
     async def metrics() -> tuple[int, bytes]:
-        return 200, seen.text()
+        return 200, await told.text()
 
     async def schema() -> tuple[int, bytes]:
         return 200, as_json
@@ -99,12 +109,15 @@ def _plain(house: Strongroom, seen: Seen) -> list[ASGIRouteHandler]:
         _page("/readyz", b"application/json", readyz),
         _page("/metrics", b"text/plain; version=0.0.4; charset=utf-8", metrics),
         _page("/schema/openapi.json", b"application/vnd.oai.openapi+json", schema),
-        _page("/schema", b"text/html; charset=utf-8", reference),
+        _page("/schema", b"text/html; charset=utf-8", reference, of_page),
     ]
 
 
 def _page(
-    path: str, media: bytes, show: Callable[[], Awaitable[tuple[int, bytes]]]
+    path: str,
+    media: bytes,
+    show: Callable[[], Awaitable[tuple[int, bytes]]],
+    policies: Sequence[Header] = DATA,
 ) -> ASGIRouteHandler:
     """A page that takes GET and nothing else."""
 
@@ -113,7 +126,7 @@ def _page(
             await answer_problem(send, MethodNotAllowed(), [(b"allow", b"GET")])
             return
         status, body = await show()
-        headers = [(b"content-type", media), (b"x-request-id", str(uuid7()).encode())]
+        headers = [(b"content-type", media), (b"x-request-id", str(uuid7()).encode()), *policies]
         await answer(send, status, headers, body)
 
     return asgi(path, is_mount=False, copy_scope=False)(through)
@@ -126,11 +139,11 @@ def _elsewhere(_: object, error: Exception) -> Response[bytes]:
     if status == 404:
         error = NoSuchPath()
     elif 400 <= status < 500:
-        error = Invalid("The request cannot be read.")
+        error = UnreadableRequest()
     elif not isinstance(error, StrongroomError):
         log.error("bug", request_id=request_id, exc_info=error)
     code, body, more = problem(error, request_id)
-    headers = {name.decode(): value.decode() for name, value in more}
+    headers = {name.decode(): value.decode() for name, value in (*DATA, *more)}
     return Response(
         body,
         status_code=code,

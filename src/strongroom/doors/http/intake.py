@@ -57,8 +57,10 @@ class Intake:
         self._turned_at = now
         todo = min(len(self._waiting), self._at_once)
         self._left = self._at_once - todo
-        for _ in range(todo):
-            self._waiting.popleft()()
-        self._turning = bool(todo or before)
-        if self._turning:
-            asyncio.get_running_loop().call_soon(self._turn)
+        try:
+            for _ in range(todo):
+                self._waiting.popleft()()
+        finally:  # whatever happens to one of them, those behind it have their turn
+            self._turning = bool(todo or before)
+            if self._turning:
+                asyncio.get_running_loop().call_soon(self._turn)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, select_autoescape
+from msgspec import inspect
 
 from strongroom import __version__
 from strongroom.doors.http.problems import Problem, status_of_code
@@ -119,7 +120,7 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     likely = {"422", "503"} | {str(status_of_code(code)) for code in route.problems}
     likely |= {"401"} if route.role != "anyone" else set()
     likely |= {"403"} if route.role == "operator" else set()
-    likely |= {"404"} if "{" in route.path else set()
+    likely |= {"404"} if "{" in route.path or names_things(route.body) else set()
     likely |= {"400", "409", "429"} if route.command else set()
     likely |= {"400", "413", "415"} if route.body else set()
     likely |= {"429"} if route.limited != "never" else set()
@@ -134,6 +135,22 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         if names:
             response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return responses
+
+
+def names_things(kind: Any) -> bool:
+    """Whether a body can name what is not there: by an id, also deeper inside."""
+    waiting = [inspect.type_info(kind)] if kind and kind is not bytes else []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, inspect.UUIDType):
+            return True
+        if isinstance(one, inspect.StructType):
+            waiting += [field.type for field in one.fields]
+        elif isinstance(one, inspect.UnionType):
+            waiting += one.types
+        elif isinstance(one, inspect.ListType):
+            waiting.append(one.item_type)
+    return False
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

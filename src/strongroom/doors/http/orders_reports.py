@@ -51,7 +51,7 @@ ITEMS: dict[str, type[msgspec.Struct]] = {
 
 Body = AsyncGenerator[bytes, None]
 
-PRIVATE = ((b"cache-control", b"private, no-store"), (b"x-content-type-options", b"nosniff"))
+PRIVATE = ((b"cache-control", b"private, no-store"),)
 
 
 # What is asked -----------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import parse_qsl
@@ -16,6 +14,7 @@ from strongroom.core.payments import Payment
 from strongroom.core.payments.callbacks import CallbackKept
 from strongroom.core.payments.provider import Headers
 from strongroom.core.payments.sandbox import CARDS, AlreadyDecided, UnknownCard
+from strongroom.doors.http.policies import NO_STORE, OPENER, page_policy, style_of
 from strongroom.doors.http.problems import Malformed, UnsupportedMediaType
 from strongroom.doors.http.routing import Call, Raw, Route, Routes
 from strongroom.errors import Forbidden, Invalid, NotFound
@@ -41,18 +40,13 @@ input,button{font:inherit;padding:.5rem;margin:.25rem 0}input{width:100%;box-siz
 table{border-collapse:collapse}td,th{padding:.2rem 1rem .2rem 0;text-align:left}
 """
 
-_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-
 PAGE_HEADERS = (
-    (
-        b"content-security-policy",
-        f"default-src 'none'; style-src 'sha256-{_DIGEST}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'".encode(),
-    ),
-    (b"x-content-type-options", b"nosniff"),
+    page_policy(style_of(f"<style>{STYLE}</style>".encode()), forms="'self'"),
     (b"referrer-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
+    NO_STORE,
+    OPENER,
 )
+"""The form's own page has to say where it was sent from."""
 
 PAGE = Environment(
     loader=PackageLoader("strongroom.doors.http"),

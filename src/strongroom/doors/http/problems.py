@@ -27,14 +27,18 @@ STATUS_OF_KIND: dict[type[StrongroomError], int] = {
 
 STATUS_OF_CODE = {
     "malformed": 400,
+    "unreadable_request": 400,
     "idempotency_key_missing": 400,
     "idempotency_key_invalid": 400,
     "insufficient_funds": 400,
     "unauthenticated": 401,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "request_in_progress": 409,
     "body_too_large": 413,
+    "url_too_long": 414,
     "unsupported_media_type": 415,
+    "expectation_failed": 417,
     "headers_too_large": 431,
     "overloaded": 429,
     "too_many_attempts": 429,
@@ -48,6 +52,22 @@ PROBLEM = b"application/problem+json"
 
 class Malformed(Invalid):
     """The body is not JSON."""
+
+
+class UnreadableRequest(Invalid):
+    """This cannot be read as one request in HTTP/1.1."""
+
+
+class RequestTimeout(Invalid):
+    """The request took too long to come; a write did nothing, send it again with the same key."""
+
+
+class UrlTooLong(Invalid):
+    """The URL is longer than any of ours."""
+
+
+class ExpectationFailed(Invalid):
+    """Of what a request may expect, only 100-continue is known here."""
 
 
 class IdempotencyKeyMissing(Invalid):

@@ -25,13 +25,12 @@ def names_of(limited: Limited) -> tuple[str, ...]:
 class Quota:
     """The limits of one route. With none of them it lets all through and says nothing."""
 
-    __slots__ = ("_limits", "_names", "_policy")
+    __slots__ = ("_changes", "_limits", "_names", "_policy")
 
     def __init__(self, limits: RateLimits | None, limited: Limited) -> None:
         self._limits, self._names = limits, names_of(limited)
-        windows = [limits.windows[name] for name in self._names] if limits else []
-        policies = [f'"{one.name}";q={one.amount};w={one.span_s}' for one in windows]
-        self._policy = (b"ratelimit-policy", ", ".join(policies).encode())
+        self._changes = -1
+        self._policy = (b"", b"")
 
     def take(self, who: Hashable, headers: Headers, *, count: bool = True) -> None:
         """Counts a request for the caller and adds the headers, also to a refusal; RateLimited.
@@ -48,5 +47,11 @@ class Quota:
 
     def _say(self, standings: Sequence[Standing], headers: Headers) -> None:
         said = ", ".join([f'"{name}";r={left};t={reset_s}' for name, left, reset_s in standings])
+        assert self._limits is not None
+        if self._changes != self._limits.changes:
+            windows = [self._limits.windows[name] for name in self._names]
+            policies = [f'"{one.name}";q={one.amount};w={one.span_s}' for one in windows]
+            self._policy = (b"ratelimit-policy", ", ".join(policies).encode())
+            self._changes = self._limits.changes
         headers.append(self._policy)
         headers.append((b"ratelimit", said.encode()))

@@ -22,21 +22,29 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from strongroom.clock import monotonic
 from strongroom.core.commands import Command, Ticket
+from strongroom.core.commands.command import Draining, OutcomeUnknown
+from strongroom.core.commands.course import Entered, Tracing
+from strongroom.core.commands.ticket import Origin
 from strongroom.core.guard import network
 from strongroom.core.identity import Principal, Unauthenticated
 from strongroom.doors.http import bodies
+from strongroom.doors.http.journal import Journal
 from strongroom.doors.http.overflow import Overflow
+from strongroom.doors.http.policies import DATA, completed
 from strongroom.doors.http.problems import (
     PROBLEM,
+    ExpectationFailed,
     HeadersTooLarge,
     IdempotencyKeyInvalid,
     IdempotencyKeyMissing,
     MethodNotAllowed,
+    UnreadableRequest,
     problem,
+    status_of,
 )
 from strongroom.doors.http.quotas import Headers, Limited, Quota
 from strongroom.doors.http.seen import Seen
-from strongroom.errors import Forbidden, Invalid, NotFound, StrongroomError
+from strongroom.errors import Busy, Forbidden, Invalid, NotFound, StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
 
@@ -47,6 +55,12 @@ KEY = re.compile(rb"[A-Za-z0-9_\-:.]{1,255}").fullmatch
 MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
 """More than any browser or proxy sends."""
 
+TRACEPARENT = b"traceparent"
+"""Whose trace the caller's is, as W3C Trace Context has it."""
+
+ONCE = (b"authorization", b"content-type", b"content-length", b"host")
+"""Said twice, one proxy goes by the first and another by the last."""
+
 UUID_LENGTH = 36
 
 Role = Literal["anyone", "public", "user", "operator"]
@@ -55,6 +69,8 @@ Role = Literal["anyone", "public", "user", "operator"]
 NOBODY = "anyone"
 """The principal of a command that is asked without a token."""
 
+
+CUT_SHORT = "This process is stopping, and the outcome is not known. Retry with the same key."
 
 STALLED_S = 30.0
 """Who reads nothing for so long gives up the place of a file to others."""
@@ -107,7 +123,7 @@ async def answer_problem(send: Send, error: Exception, more: Headers) -> None:
     """Sends an error as a problem document, where no route was found for it."""
     request_id = str(uuid7())
     status, body, further = problem(error, request_id)
-    headers = [(b"content-type", PROBLEM), (b"x-request-id", request_id.encode())]
+    headers = [(b"content-type", PROBLEM), (b"x-request-id", request_id.encode()), *DATA]
     await answer(send, status, [*headers, *further, *more], body)
 
 
@@ -127,12 +143,15 @@ class Call:
 
     __slots__ = (
         "body",
+        "command",
         "headers",
         "house",
+        "origins",
         "params",
         "principal",
         "query",
         "receive",
+        "replayed",
         "request_id",
         "scope",
     )
@@ -144,9 +163,25 @@ class Call:
         self.request_id = uuid7()
         # Set for users and operators, for `public` where a token was given.
         self.principal: Principal = None  # type: ignore[assignment]
-        self.headers: dict[bytes, bytes] = {}
+        # By name, the last of each where there may be several.
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query: dict[str, str] = {}
         self.body: Any = None
+        # What it came to, for the log, and the span that tells of it.
+        self.command: type[Command] | None = None
+        self.replayed = False
+        self.origins: Sequence[Origin] = ()
+
+    def enter(self, tracing: Tracing) -> Entered:
+        """Becomes part of a trace: the caller's, where it has one."""
+        parent = self.headers.get(TRACEPARENT)
+        if parent is not None and _names(self.scope).count(TRACEPARENT) > 1:
+            parent = None  # which of them would it be?
+        entered = tracing.enter(self.request_id, parent)
+        self.request_id = entered.request
+        if entered.origin is not None:
+            self.origins = (entered.origin,)
+        return entered
 
     @property
     def client(self) -> str:
@@ -219,15 +254,26 @@ class Route:
 Routes = list[Route]
 
 
-def _headers(scope: Scope) -> dict[bytes, bytes]:
-    """The headers by name, the last of each; an Idempotency-Key may stand there once only."""
+def _names(scope: Scope) -> list[bytes]:
+    return [name for name, _ in scope["headers"]]
+
+
+def _check_headers(scope: Scope, found: dict[bytes, bytes]) -> None:
+    """Raises what is wrong with them."""
     pairs = list(scope["headers"])
-    found = dict(pairs)
-    if len(pairs) > MOST_HEADERS or sum(map(len, found.values())) > HEADER_BYTES:
+    taken = sum([len(name) + len(value) for name, value in pairs])
+    if len(pairs) > MOST_HEADERS or taken > HEADER_BYTES:
         raise HeadersTooLarge()
-    if len(found) < len(pairs) and sum(name == b"idempotency-key" for name, _ in pairs) > 1:
-        raise IdempotencyKeyInvalid()
-    return found
+    if len(found) < len(pairs):
+        names = _names(scope)
+        if names.count(b"idempotency-key") > 1:
+            raise IdempotencyKeyInvalid()
+        if any(names.count(name) > 1 for name in ONCE):
+            raise UnreadableRequest("A header stands there twice that may stand there once.")
+    if b"host" not in found and scope.get("http_version") == "1.1":
+        raise UnreadableRequest("A request names its host.")
+    if b"expect" in found and found[b"expect"].lower() != b"100-continue":
+        raise ExpectationFailed()
 
 
 def _query(text: bytes, known: tuple[str, ...]) -> dict[str, str]:
@@ -245,6 +291,12 @@ def _query(text: bytes, known: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def _cut_short(call: Call) -> Busy:
+    """What is left to say when the process has waited for a request as long as it may: a command
+    that was begun may be done all the same."""
+    return OutcomeUnknown(CUT_SHORT) if call.command else Draining()
+
+
 class Door:
     """One path: finds the method's route and lets the request through it."""
 
@@ -253,6 +305,7 @@ class Door:
     ) -> None:
         self._path = routes[0].path
         self._house, self._seen, self._overflow = house, seen, overflow
+        self._journal = Journal(house.settings)
         self._learned: set[str] = set()
         self._routes = {route.method: route for route in routes}
         limits = house.rate_limits
@@ -270,10 +323,13 @@ class Door:
     ) -> None:
         began = monotonic()
         call = Call(self._house, scope, receive, params)
+        tracing = self._house.executor.tracing
+        entered = call.enter(tracing) if tracing is not None else None
         named = str(call.request_id)
         headers = [(b"content-type", b"application/json"), (b"x-request-id", named.encode())]
         method: str = scope["method"]  # type: ignore[typeddict-item]
         body: bytes | AsyncIterator[bytes]
+        refused: Exception | None = None
         try:
             route = self._routes.get(method)
             if route is None:
@@ -283,6 +339,7 @@ class Door:
             status = route.status
             if route.command is not None:
                 body, replayed = await self._write(route, call)
+                headers += DATA
                 if replayed:
                     headers.append((b"idempotency-replayed", b"true"))
             else:
@@ -290,22 +347,29 @@ class Door:
                 if isinstance(read, Raw):
                     body, status = read.body, read.status or status
                     headers[0] = (b"content-type", read.content_type.encode())
-                    headers += read.headers
+                    headers += completed(read.headers)
                 else:
                     body = read
-        except Exception as error:
-            if not isinstance(error, StrongroomError):
-                log.error("bug", request_id=named, path=scope["path"], exc_info=error)
-            status, body, more = problem(error, named)
+                    headers += DATA
+        except (Exception, asyncio.CancelledError) as error:
+            refused = error if isinstance(error, Exception) else _cut_short(call)
+            if not isinstance(refused, StrongroomError):
+                log.error("bug", request_id=named, path=self._path, exc_info=refused)
+            status, body, more = problem(refused, named)
             headers[0] = (b"content-type", PROBLEM)
+            headers += DATA
             headers += more
-        self._seen.request(method, self._path, status, monotonic() - began)
+        seconds = monotonic() - began
+        self._seen.request(method, self._path, status, seconds, refused)
+        self._journal.request(call, self._path, status, seconds, refused)
+        if tracing is not None and entered is not None:
+            tracing.answered(entered, method, self._path, status, began, refused)
         await answer(send, status, headers, body)
 
     async def _admit(self, route: Route, call: Call, headers: Headers) -> None:
         """Who it is, whether they may, how often, and what they ask; nothing of the body yet.
         Each counts for itself, who is not known for its address."""
-        call.headers = _headers(call.scope)
+        _check_headers(call.scope, call.headers)
         quota = self._quotas[route.method]
         offered = b"authorization" in call.headers
         if route.role != "anyone" and (offered or route.role != "public"):
@@ -360,7 +424,8 @@ class Door:
         command: Command = (await asked) if isinstance(asked, CoroutineType) else asked  # type: ignore[assignment]
         if self._overflow and route.method not in self._learned:
             self._learned.add(route.method)
-            self._overflow.learn(route.method, self._path, type(command))
+            if route.limited != "never":  # the kill switch does not queue behind a crowd
+                self._overflow.learn(route.method, self._path, type(command))
         ticket = Ticket(
             command,
             principal=call.principal.name if call.principal else NOBODY,
@@ -370,9 +435,12 @@ class Door:
             request=call.request_id,
             # Neither a setting nor a header makes it another request.
             body=msgspec.json.encode(call.body),
+            origins=call.origins,
         )
+        call.command = type(command)
         outcome = await self._house.lanes.run(ticket)
         outcome.check()
+        call.replayed = outcome.replayed
         return outcome.body, outcome.replayed
 
     async def _read(self, route: Route, call: Call) -> bytes | Raw:
@@ -394,6 +462,7 @@ def table(
 ) -> ASGIApp:
     """All paths of the table as one application: literal ones by name, the others by shape.
     `overflow` learns from it whose commands come from where."""
+    seen.learn(routes)
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
@@ -417,6 +486,8 @@ def table(
             if match:
                 await door(scope, receive, send, match.groupdict())
                 return
-        await answer_problem(send, NoSuchPath(), [])
+        nowhere = NoSuchPath()
+        seen.request(scope["method"], None, status_of(nowhere), 0.0, nowhere)  # type: ignore[typeddict-item]
+        await answer_problem(send, nowhere, [])
 
     return through

@@ -1,73 +1,127 @@
-"""What the door has seen: counts for /metrics, kept cheap enough for every request."""
+"""What the door has seen: counts for the metrics, kept cheap enough for every request."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from strongroom.core.commands import Executor
 from strongroom.core.guard import Cache
+from strongroom.doors.metrics import Metrics, counted
+from strongroom.doors.metrics.names import numbers, spreads
+from strongroom.errors import StrongroomError
+from strongroom.main import Strongroom
+from strongroom.tally import Tally
 
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+if TYPE_CHECKING:
+    import socket
 
-OUTCOMES = ("hits", "misses", "joined", "stale")
-"""What becomes of a question to a cache; `stale` while the database is down."""
+    from strongroom.doors.http.routing import Route
+
+METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})
+"""What anybody else invents is counted as one."""
+
+OTHER = "(other)"
+
+UNKNOWN = "(unknown)"
+"""A path that no route has; there is no end to them."""
+
+Kind = Literal["write", "read", "report", "page"]
+"""What a request is by what its answer takes: each has times of its own."""
+
+
+def kind_of(route: Route) -> Kind:
+    if route.command is not None:
+        return "write"
+    if route.limited == "reports":
+        return "report"
+    return "read" if route.answer is not None else "page"
 
 
 class Seen(Collector):
-    """Requests by method, path and status, their times, the groups that came of them, and how
-    often what was asked lay in a cache."""
+    """Requests by method, path and status, their times by kind, problems by code; with them the
+    groups that came of them, and how often what was asked lay in a cache."""
 
     def __init__(self, executor: Executor, caches: Mapping[str, Cache[Any]] | None = None) -> None:
         self._executor, self._caches = executor, caches or {}
         self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._buckets = [0] * (len(BUCKETS_S) + 1)
-        self._seconds = 0.0
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
+        # There from the start: a counter that is first seen at 1 has not risen for Prometheus.
+        self._refusals: Counter[str] = Counter({"internal_error": 0, "outcome_unknown": 0})
+        self._times: dict[Kind, Tally] = {
+            kind: Tally() for kind in ("write", "read", "report", "page")
+        }
+        self._times_of: dict[tuple[str, str], Tally] = {}
 
-    def request(self, method: str, path: str, status: int, seconds: float) -> None:
-        self._requests[method, path, status] += 1
-        self._seconds += seconds
-        for i, bound in enumerate(BUCKETS_S):
-            if seconds <= bound:
-                self._buckets[i] += 1
-                return
-        self._buckets[-1] += 1
+    def learn(self, routes: Sequence[Route]) -> None:
+        """The routes that there are: only what is answered by one of them has a time."""
+        for route in routes:
+            self._times_of[route.method, route.path] = self._times[kind_of(route)]
+
+    def request(
+        self,
+        method: str,
+        path: str | None,
+        status: int,
+        seconds: float,
+        error: Exception | None = None,
+    ) -> None:
+        """Counts an answer. `path` is the route's template, None where there is no route; `error`
+        is what the answer is a problem of."""
+        named = UNKNOWN if path is None else path
+        times = self._times_of.get((method, named))
+        if times is not None:
+            times.add(seconds)
+        elif method not in METHODS:
+            method = OTHER
+        self._requests[method, named, status] += 1
+        if error is not None:
+            ours = isinstance(error, StrongroomError)
+            self._refusals[error.code if ours else "internal_error"] += 1  # type: ignore[attr-defined]
+
+    def requests(self) -> Iterator[Metric]:
+        """What this door alone counts."""
+        seen = list(self._requests.items())
+        failed: Counter[tuple[str, str]] = Counter(dict.fromkeys(self._times_of, 0))
+        for (method, path, status), count in seen:
+            failed[method, path] += count if status >= 500 else 0
+        yield numbers(
+            "strongroom_requests_total",
+            [((method, path, str(status)), count) for (method, path, status), count in seen],
+        )
+        yield numbers("strongroom_requests_failed_total", failed.items())
+        codes = list(self._refusals.items())
+        yield numbers("strongroom_refusals_total", [([code], count) for code, count in codes])
+        yield spreads(
+            "strongroom_request_duration_seconds",
+            [([kind], one) for kind, one in self._times.items()],
+        )
+        yield from counted.caches(self._caches)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as Prometheus reads them."""
-        requests = CounterMetricFamily(
-            "strongroom_requests", "Requests answered.", labels=["method", "path", "status"]
-        )
-        for (method, path, status), count in self._requests.items():
-            requests.add_metric([method, path, str(status)], count)
-        yield requests
-        times = HistogramMetricFamily("strongroom_request_duration_seconds", "Time to answer.")
-        total, buckets = 0, []
-        for bound, count in zip([*map(str, BUCKETS_S), "+Inf"], self._buckets, strict=True):
-            total += count
-            buckets.append((bound, float(total)))
-        times.add_metric([], buckets, self._seconds)
-        yield times
-        groups = CounterMetricFamily("strongroom_groups", "Groups committed.")
-        groups.add_metric([], self._executor.groups)
-        yield groups
-        commands = CounterMetricFamily("strongroom_commands", "Commands committed in groups.")
-        commands.add_metric([], self._executor.commands)
-        yield commands
-        kept = CounterMetricFamily(
-            "strongroom_cache_requests", "Questions to caches.", labels=["cache", "outcome"]
-        )
-        for name, cache in self._caches.items():
-            for outcome in OUTCOMES:
-                kept.add_metric([name, outcome], getattr(cache, outcome))
-        yield kept
+        """What is counted in this process, without asking the database."""
+        yield from self.requests()
+        yield from counted.groups(self._executor)
 
     def text(self) -> bytes:
-        return generate_latest(self._registry)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+
+def metrics_of(
+    house: Strongroom, seen: Seen, name: str, listening: socket.socket | None
+) -> Metrics:
+    """All that an API process tells."""
+    return Metrics(
+        house,
+        "api",
+        name,
+        seen.requests,
+        lambda: counted.admission(house.lanes),
+        listening=listening,
+    )

@@ -35,6 +35,7 @@ from strongroom.apps.ticketing.seen import (
     PublicKey,
     Sales,
 )
+from strongroom.doors.http.policies import OPENER, page_policy, style_of
 from strongroom.doors.http.questions import is_operator, words
 from strongroom.doors.http.routing import Call, OperatorOnly, Raw
 from strongroom.doors.http.sheets import MEDIA, sheet
@@ -43,18 +44,8 @@ from strongroom.errors import NotFound, invalid
 
 MOMENT = Annotated[datetime, Meta(tz=True)]
 
-PRIVATE = (
-    (b"cache-control", b"private, no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+PRIVATE = ((b"cache-control", b"private, no-store"),)
 """A ticket admits whoever shows it."""
-
-PAGE_POLICY = (
-    b"content-security-policy",
-    b"default-src 'none'; style-src 'unsafe-inline'; img-src https:; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'",
-)
 
 COLUMNS = (
     "ticket_id",
@@ -209,9 +200,12 @@ async def _file(call: Call, *, media: str, ending: str, draw: Draw) -> Raw:
     if paper.ticket_status == "CANCELLED":
         raise TicketCancelled()
     code = paper.booking.admissions[0].code
+    drawn = await draw(call, paper.booking)
     disposition = f'inline; filename="ticket-{code}.{ending}"'.encode()
-    headers = (*PRIVATE, PAGE_POLICY, (b"content-disposition", disposition))
-    return Raw(media, await draw(call, paper.booking), headers)
+    headers = [*PRIVATE, (b"content-disposition", disposition)]
+    if ending == "html":  # its banner may lie anywhere
+        headers += (page_policy(style_of(drawn), images="https:"), OPENER)
+    return Raw(media, drawn, headers)
 
 
 async def _svg(_: Call, booking: Booking) -> bytes:

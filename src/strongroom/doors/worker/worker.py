@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from strongroom.clock import monotonic
 from strongroom.core.commands import Command, Errand, Executor, Ticket
+from strongroom.core.commands.ticket import Origin
 from strongroom.core.db import Connection, Database, DatabaseDown, Leader
 from strongroom.core.db.database import UNWRITABLE
 from strongroom.core.events import NOTIFY_CHANNEL, Message, Subscriber, Transport
@@ -20,6 +21,7 @@ from strongroom.doors.worker.errands import Performers, chunks, perform
 from strongroom.doors.worker.upkeep import UPKEEP_S, Upkeep
 from strongroom.errors import Busy
 from strongroom.main import SUBSCRIBERS, Strongroom
+from strongroom.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,28 @@ Chore = Callable[[], Awaitable[Sequence[Command | Errand]]]
 Commands = dict[Command, list[Message]]
 Errands = dict[Errand, list[Message]]
 """What is to be done, and the messages that led to it."""
+
+
+class Jobs:
+    """What one process did with the messages of a queue: how many came to their end and how many
+    attempts failed, how many messages were buried, and how long one took from its lease to its
+    end."""
+
+    __slots__ = ("_leased_at", "buried", "failed", "processed", "seconds")
+
+    def __init__(self) -> None:
+        self.processed = self.failed = self.buried = 0
+        self.seconds = Tally()
+        self._leased_at = monotonic()
+
+    def leased(self) -> None:
+        """A batch of messages came; a process works on one batch of a queue at a time."""
+        self._leased_at = monotonic()
+
+    def ended(self, messages: int) -> None:
+        """So many of them are done, and that is committed."""
+        self.processed += messages
+        self.seconds.add(monotonic() - self._leased_at, messages)
 
 
 class Worker:
@@ -75,6 +99,10 @@ class Worker:
         self._wake = {queue: asyncio.Event() for queue in self._subscribers}
         self._stopping = asyncio.Event()
         self.done = 0
+        self.jobs = {queue: Jobs() for queue in self._subscribers}
+        # Of the batch that each queue works on: the spans of its messages, and who comes again.
+        self._origins: dict[str, Mapping[int, Origin]] = {}
+        self._again: dict[str, set[int]] = {}
 
     async def run(self) -> None:
         """Works until `stop()`; then ends after the batches under way."""
@@ -127,18 +155,24 @@ class Worker:
             except Exception:
                 log.exception("batch failed", queue=queue)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), IDLE_S * random.uniform(0.8, 1.2))
+                async with asyncio.timeout(IDLE_S * random.uniform(0.8, 1.2)):
+                    await event.wait()
 
     async def work_once(self, queue: str) -> int:
         """One batch of a queue; how many messages it had."""
         subscriber = self._subscribers[queue]
         messages = await self._transport.receive(queue, subscriber.batch, _lease_s(subscriber))
         if messages:
+            self.jobs[queue].leased()
             await self._work(subscriber, messages)
         return len(messages)
 
     async def _work(self, subscriber: Subscriber, messages: list[Message]) -> None:
-        until = monotonic() + _lease_s(subscriber) - SPARE_S
+        began = monotonic()
+        until = began + _lease_s(subscriber) - SPARE_S
+        tracing = self._executor.tracing
+        if tracing is not None:
+            self._origins[subscriber.queue] = tracing.takes(subscriber.queue, messages)
         commands: Commands = {}
         errands: Errands = {}
         done: list[Message] = []
@@ -159,12 +193,20 @@ class Worker:
         await self._groups(subscriber.queue, commands)
         for chunk in chunks(list(errands)):
             await self._perform(subscriber.queue, {one: errands[one] for one in chunk}, until)
+        if tracing is not None:
+            origins = self._origins.pop(subscriber.queue)
+            failed = self._again.pop(subscriber.queue, set())
+            tracing.took(subscriber.queue, messages, origins, began, failed)
 
     async def _perform(self, queue: str, wanted: Errands, until: float) -> None:
         """One call outside; what comes of it commits with the end of the messages."""
         follows: Commands = {}
         done: list[Message] = []
+        began = monotonic()
         results = await perform(self._performers, list(wanted), until)
+        if self._executor.tracing is not None:
+            spans = self._traced(queue, [one for same in wanted.values() for one in same])
+            self._executor.tracing.errand(type(next(iter(wanted))), len(wanted), spans, began)
         for messages, result in zip(wanted.values(), results, strict=True):
             if result is None:
                 done += messages
@@ -180,6 +222,7 @@ class Worker:
         if messages:
             async with self._db.transaction() as db:
                 await self._acknowledge(db, queue, messages)
+            self.jobs[queue].ended(len(messages))
 
     async def _groups(self, queue: str, wanted: Commands) -> None:
         groups: dict[type[Command], list[tuple[Command, list[Message]]]] = {}
@@ -200,6 +243,7 @@ class Worker:
                 key=None if command.idempotent else str(event.id),
                 cause=event.id,
                 request=event.correlation,
+                origins=self._traced(queue, messages) if self._origins else (),
             )
             tickets[ticket] = messages
 
@@ -215,6 +259,13 @@ class Worker:
                 continue
             if outcome.error:
                 await self._not_done(queue, messages, outcome.error)
+            else:
+                self.jobs[queue].ended(len(messages))
+
+    def _traced(self, queue: str, messages: Sequence[Message]) -> list[Origin]:
+        """The spans of those messages of the batch that are traced."""
+        origins = self._origins.get(queue, {})
+        return [origins[message.id] for message in messages if message.id in origins]
 
     async def _not_done(self, queue: str, messages: list[Message], error: Exception) -> None:
         """What is only not possible now comes again and is not counted; all else has failed."""
@@ -233,16 +284,22 @@ class Worker:
 
     async def _failed(self, queue: str, messages: list[Message], error: Exception) -> None:
         """Later and later, then never again: with its error into the dead letters."""
+        jobs = self.jobs[queue]
+        if self._executor.tracing is not None:
+            self._again.setdefault(queue, set()).update(message.id for message in messages)
         for message in messages:
+            jobs.failed += 1
             log.warning(
                 "message failed",
                 queue=queue,
                 event_id=str(message.event.id),
+                request_id=str(message.event.correlation),
                 attempt=message.attempt,
                 error=repr(error),
             )
             if message.attempt >= self._max_attempts:
                 await self._transport.bury(queue, message, repr(error))
+                jobs.buried += 1
             else:
                 delay = min(2**message.attempt, LONGEST_DELAY_S)
                 jittered = max(1, round(delay * random.uniform(0.5, 1)))
@@ -257,7 +314,8 @@ class Worker:
             except Exception:
                 log.exception("chore failed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
 
     async def chores_once(self) -> int:
         """Runs what the clock has made due, whoever leads; how much that was."""

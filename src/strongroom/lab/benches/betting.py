@@ -17,9 +17,13 @@ from strongroom.lab.arena import WARMUP_S, Api, Arena
 from strongroom.lab.baselines.workers import match_all, settle_all
 from strongroom.lab.bench import Bench, Turn
 from strongroom.lab.benches.wallets import ArenaBench
+from strongroom.lab.client import CONNECTIONS
 from strongroom.lab.figures import Figures
 
 sql = Queries(__package__, "growth.sql")
+
+WARMUP_SHARE = 0.2
+"""Of a turn, at most: a quick one is shorter than the usual warm-up."""
 
 
 class Bets(ArenaBench):
@@ -32,31 +36,10 @@ class Bets(ArenaBench):
     bettors = 1000
 
     async def ours(self, turn: Turn) -> Figures:
-        return await self._load(self.our_api, turn)
+        return await bets(self.arena, self.our_api, turn, self.bettors)
 
     async def baseline(self, turn: Turn) -> Figures:
-        return await self._load(self.their_api, turn)
-
-    async def _load(self, api: Api, turn: Turn) -> Figures:
-        tokens = [person.token for person in self.arena.people[: self.bettors]]
-        options = {"round_id": str(await self.arena.round())}
-        before = api.program.cpu_s()
-        result = await api.load(
-            "bets",
-            tokens,
-            options,
-            duration_s=turn.seconds - WARMUP_S,
-            warmup_s=WARMUP_S,
-            seed=turn.seed,
-        )
-        spent = api.program.cpu_s() - before
-        share = result.seconds / turn.seconds
-        return {
-            "bets_per_s": result.per_second,
-            "p50_ms": result.p50_ms,
-            "p99_ms": result.p99_ms,
-            "api_cpu_us_per_bet": spent * share / max(result.count, 1) * 1e6,
-        }
+        return await bets(self.arena, self.their_api, turn, self.bettors)
 
 
 class BetsHot(Bets):
@@ -124,6 +107,32 @@ class Drain(Bench):
         round_id = await self.arena.round()
         await place(self.arena, round_id, count)
         return round_id
+
+
+async def bets(
+    arena: Arena, api: Api, turn: Turn, bettors: int, connections: int = CONNECTIONS
+) -> Figures:
+    """Bets over HTTP by so many people, in a round of their own."""
+    warmup_s = min(WARMUP_S, WARMUP_SHARE * turn.seconds)
+    before = api.program.cpu_s()
+    result = await api.load(
+        "bets",
+        [person.token for person in arena.people[:bettors]],
+        {"round_id": str(await arena.round())},
+        duration_s=turn.seconds - warmup_s,
+        warmup_s=warmup_s,
+        connections=connections,
+        seed=turn.seed,
+    )
+    spent = api.program.cpu_s() - before
+    # The warm-up is spent on bets as well, which nobody has counted.
+    share = result.seconds / (result.seconds + warmup_s)
+    return {
+        "bets_per_s": result.per_second,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+        "api_cpu_us_per_bet": spent * share / max(result.count, 1) * 1e6,
+    }
 
 
 async def place(arena: Arena, round_id: UUID, count: int) -> None:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AsyncExitStack
 from typing import ClassVar, Self
 
 from strongroom.clock import monotonic
 from strongroom.core.db import Database, Queries
-from strongroom.lab.arena import WARMUP_S, Api, Arena, free_port
+from strongroom.lab.arena import Arena
 from strongroom.lab.bench import Series, Turn
-from strongroom.lab.benches.betting import place
+from strongroom.lab.benches.betting import bets, place
 from strongroom.lab.client import CONNECTIONS
 from strongroom.lab.figures import Figures
-from strongroom.lab.programs import Program
 
 sql = Queries(__package__, "growth.sql")
 
 GROUPS, LOCKS, VERSIONS = "group commit", "row lock", "optimistic"
-
-ENVIRONMENT = {"STRONGROOM_WRITE_DEADLINE_MS": "30000", "STRONGROOM_RATE_LIMITS": "off"}
-
-WARMUP_SHARE = 0.2
-"""Of a turn, at most: a quick one is shorter than the usual warm-up."""
 
 
 class Contended(Series):
@@ -42,7 +35,7 @@ class Contended(Series):
             self.apis = {
                 GROUPS: await self.arena.api(),
                 LOCKS: await self.arena.api(baseline=True),
-                VERSIONS: await self._optimistic(),
+                VERSIONS: await self.arena.api(baseline=True, app=["optimistic-bets"]),
             }
         except BaseException:
             await self.stack.aclose()
@@ -52,35 +45,8 @@ class Contended(Series):
     async def __aexit__(self, *_: object) -> None:
         await self.stack.aclose()
 
-    async def _optimistic(self) -> Api:
-        port, data = free_port(), str(self.arena.house.settings.data_dir)
-        command = [sys.executable, "-m", "strongroom.lab.baselines", str(port), data]
-        program = Program(
-            [*command, "optimistic-bets"],
-            ready=("127.0.0.1", port),
-            ready_path="/readyz",
-            environment=ENVIRONMENT,
-        )
-        await self.stack.enter_async_context(program)
-        return Api(port, program)
-
     async def load(self, name: str, turn: Turn, bettors: int, connections: int) -> Figures:
-        """Bets of that many people over that many connections, in a round of their own."""
-        warmup_s = min(WARMUP_S, WARMUP_SHARE * turn.seconds)
-        result = await self.apis[name].load(
-            "bets",
-            [person.token for person in self.arena.people[:bettors]],
-            {"round_id": str(await self.arena.round())},
-            duration_s=turn.seconds - warmup_s,
-            warmup_s=warmup_s,
-            connections=connections,
-            seed=turn.seed,
-        )
-        return {
-            "bets_per_s": result.per_second,
-            "p50_ms": result.p50_ms,
-            "p99_ms": result.p99_ms,
-        }
+        return await bets(self.arena, self.apis[name], turn, bettors, connections)
 
 
 class Concurrency(Contended):

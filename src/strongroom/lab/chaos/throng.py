@@ -158,8 +158,10 @@ class _Throng:
         await asyncio.sleep(max(0.0, self.plan.at - _clock()))
         begin = _clock()
         end = begin + self.plan.seconds
-        # Flows begin apart from each other, or the first of all would come in one burst.
-        due = [(begin + (n + 1) / len(flows) / one.per_second, n, 0) for n, one in enumerate(flows)]
+        # Flows begin apart from each other, or the first of all would come in one burst; and in the
+        # middle of their steps, or whether the last is due at the end would be left to rounding.
+        steps = [(n + 0.5) / len(flows) for n in range(len(flows))]
+        due = [(begin + steps[n] / one.per_second, n, 0) for n, one in enumerate(flows)]
         heapq.heapify(due)
         while due[0][0] < end:
             now = _clock()

@@ -282,6 +282,7 @@ async def own(settings: Settings, apis: int, workers: int) -> AsyncIterator[Own]
         "rate_limits": "off",
         "smtp_url": None,
         "mail_dir": None,
+        "backup_dir": None,
     }
     settings = settings.model_copy(update=here)
     instance = Instance(settings, lambda _: None)
