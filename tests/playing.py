@@ -21,6 +21,10 @@ from strongroom.main import SUBSCRIBERS, Strongroom
 PATIENCE_S = 30
 """What has not happened by then does not happen."""
 
+WAITING = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+"""Of this database alone: other tests, whose sessions wait as well, share the server."""
+
 Houses = Callable[..., Awaitable[Strongroom]]
 
 
@@ -37,6 +41,13 @@ async def open_users(house: Strongroom, count: int, funds: int) -> list[UUID]:
     if funds:
         await asyncio.gather(*(house.run(Deposit(user, funds)) for user in users))
     return users
+
+
+async def somebody_waits(owner: Database, sessions: int = 1) -> None:
+    """Returns as soon as so many sessions of this database wait for a lock."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await owner.fetchval(WAITING) < sessions:
+            await asyncio.sleep(0)
 
 
 async def drained(house: Strongroom, worker: Worker | None = None) -> int:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from playing import PATIENCE_S, code_of, ticket
+from playing import code_of, somebody_waits, ticket
 from strongroom.apps.orders.orders import PlaceOrder, Recipient
 from strongroom.apps.orders.products import CreateProduct, MoveStock
 from strongroom.apps.orders.rows import COD, OrderPlaced, SalesOrder
@@ -24,9 +24,6 @@ PRICE = 50_000
 
 PAGE = 14_009
 """A price that the sandbox leaves to its page: it pays nothing by itself."""
-
-WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 
 OURS = ("orders_pay",)
 """The queues that decide; the others call somebody outside."""
@@ -206,9 +203,7 @@ async def held_up(
 
     async def begin(call: Awaitable[Any]) -> Begun:
         begun.append(asyncio.ensure_future(code_of(call)))
-        async with asyncio.timeout(PATIENCE_S):
-            while await owner.fetchval(WAITING) < len(begun):
-                await asyncio.sleep(0.001)
+        await somebody_waits(owner, len(begun))
         return begun[-1]
 
     async with owner.transaction() as db:

@@ -22,7 +22,7 @@ from litestar.types import Receive, Scope, Send
 from end_to_end._client import Answer, Client
 from end_to_end._contract import client, user  # noqa: F401
 from end_to_end._house import House, Person, eventually, new_house
-from playing import Houses
+from playing import Houses, somebody_waits
 from serving import Clones, Server
 from shopping import Ask
 from strongroom.core.commands import Command, Nothing, Work
@@ -491,12 +491,10 @@ async def test_callbacks_wait_where_other_writes_are_turned_away(
     houses: Houses, owner: Database
 ) -> None:
     house = await houses(write_deadline_ms=50)
-    locked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     async with owner.transaction() as db:
         await db.execute("LOCK TABLE payments.callbacks IN EXCLUSIVE MODE")
         told = [asyncio.create_task(ask(house, "POST", CALLBACKS, b"first", PAYMENTS))]
-        while not await owner.fetchval(locked):
-            await asyncio.sleep(0)
+        await somebody_waits(owner)
         told += [
             asyncio.create_task(ask(house, "POST", CALLBACKS, b"more", PAYMENTS)) for _ in range(20)
         ]

@@ -9,7 +9,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from playing import PATIENCE_S, Houses, People, balance, code_of, outcome_of, ticket
+from playing import (
+    PATIENCE_S,
+    WAITING,
+    Houses,
+    People,
+    balance,
+    code_of,
+    outcome_of,
+    somebody_waits,
+    ticket,
+)
 from strongroom.clock import monotonic
 from strongroom.core.commands import Outcome, Ticket
 from strongroom.core.commands.command import IdempotencyKeyReused, RequestInProgress
@@ -24,7 +34,6 @@ ANSWERS = "SELECT count(*) FROM commands.answers WHERE command = 'Wish'"
 CLAIM = "SELECT pg_advisory_lock($1)"
 RELEASE = "SELECT pg_advisory_unlock($1)"
 HOLD = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 async def together(house: Strongroom, tickets: Sequence[Ticket]) -> list[Outcome]:
@@ -42,12 +51,6 @@ def lock_of(one: Ticket) -> int:
     """The advisory lock that stands for a ticket's key, as the executor takes it."""
     assert one.id is not None
     return one.id.int >> 64 & 0x7FFF_FFFF_FFFF_FFFF ^ one.id.int & 0xFFFF_FFFF
-
-
-async def somebody_waits(owner: Database) -> None:
-    """Returns as soon as a backend waits for a lock."""
-    while not await owner.fetchval(WAITING):
-        await asyncio.sleep(0)
 
 
 # Replays ------------------------------------------------------------------------------------------
@@ -337,7 +340,7 @@ async def test_a_connection_that_is_killed_midway_is_replaced_and_the_work_done_
         await db.execute(HOLD, ann)
         running = asyncio.create_task(house.executor.run([asked]))
         await somebody_waits(owner)
-        await owner.fetch("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+        await owner.fetch(WAITING.replace("count(*)", "pg_terminate_backend(pid)"))
     await running
     assert (await asked.future).reply
     assert await granted(owner) == 1

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from boxoffice import new_event
-from playing import PATIENCE_S, Houses, People, assert_clean, balance, codes_of, new_round, ticket
+from playing import (
+    PATIENCE_S,
+    Houses,
+    People,
+    assert_clean,
+    balance,
+    codes_of,
+    new_round,
+    somebody_waits,
+    ticket,
+)
 from storefront import buyer, new_product
 from strongroom.apps.betting import PlaceBet
 from strongroom.apps.orders.orders import PlaceOrder
@@ -27,7 +37,6 @@ HOLD_ROUND = "SELECT FROM betting.rounds WHERE id = $1 FOR UPDATE"
 HOLD_WALLET = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
 HOLD_STOCK = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'free' FOR UPDATE"
 HOLD_EVENT = "SELECT FROM ticketing.events WHERE id = $1 FOR UPDATE"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 AT_ONCE_S = 0.5
 """Less than anybody waits for a lock, more than a small group takes on a crowded machine."""
@@ -180,8 +189,7 @@ async def test_a_batch_that_holds_for_longer_than_half_a_second_causes_no_refusa
     ann, bob, cem = await people(3)
     async with holding(owner, HOLD_WALLET, ann):
         waiting = asyncio.create_task(codes(house, Wish(ann, bob), Wish(cem, bob)))
-        while not await owner.fetchval(WAITING):
-            await asyncio.sleep(0)
+        await somebody_waits(owner)
         await owner.fetchval("SELECT pg_sleep(0.6)")
     assert await waiting == [None, None]
     assert not house.executor.held

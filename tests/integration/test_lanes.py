@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from playing import PATIENCE_S, Houses, People, balance, codes_of, ticket
+from playing import PATIENCE_S, Houses, People, balance, codes_of, somebody_waits, ticket
 from strongroom.clock import monotonic
 from strongroom.core.commands import Lanes, lanes
 from strongroom.core.commands.command import Draining, Overloaded, RequestInProgress
@@ -20,7 +20,6 @@ from wishes import Wish
 HOLD = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
 HOLD_ALL = "LOCK TABLE ledger.accounts IN EXCLUSIVE MODE"
 HOLD_KEY = "SELECT pg_advisory_xact_lock($1)"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 TRANSFERS = "SELECT count(*) FROM ledger.transfers WHERE key LIKE 'WISH:%'"
 
 
@@ -30,13 +29,6 @@ async def held(owner: Database, user: UUID) -> AsyncIterator[None]:
     async with owner.transaction() as db:
         await db.execute(HOLD, user)
         yield
-
-
-async def blocked(owner: Database) -> None:
-    """Returns when a group has begun and waits for what is held."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await owner.fetchval(WAITING):
-            await asyncio.sleep(0)
 
 
 def soon(began: float, more_s: float = 0.1) -> float:
@@ -77,7 +69,7 @@ async def test_a_caller_who_gives_up_leaves_the_command_to_its_group(
     ann, bob = await people(2)
     async with held(owner, ann):
         impatient = asyncio.create_task(house.run(Wish(ann, bob, 5), key="k"))
-        await blocked(owner)
+        await somebody_waits(owner)
         neighbour = asyncio.create_task(house.run(Wish(ann, bob, 7)))
         await asyncio.sleep(0)
         impatient.cancel()
@@ -108,7 +100,7 @@ async def test_who_waited_past_the_deadline_is_told_so_and_nothing_is_done(
     began = monotonic()
     async with held(owner, ann):
         first = asyncio.create_task(house.run(Wish(ann, bob)))
-        await blocked(owner)
+        await somebody_waits(owner)
         late = ticket(Wish(ann, bob), "late", deadline=soon(began))
         waiting = asyncio.create_task(house.lanes.run(late))
         await asyncio.sleep(0)
@@ -127,7 +119,7 @@ async def test_who_waits_is_told_at_the_deadline_though_the_database_stands_stil
         await db.execute(HOLD_ALL)
         began = monotonic()
         first = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "first")))
-        await blocked(owner)
+        await somebody_waits(owner)
         # Who came later may have less patience; all are told while nothing moves.
         late = [
             asyncio.create_task(
@@ -149,7 +141,7 @@ async def test_who_waits_for_ever_is_not_told_that_it_was_too_long(
     began = monotonic()
     async with held(owner, ann):
         first = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "first")))
-        await blocked(owner)
+        await somebody_waits(owner)
         patient = asyncio.create_task(house.lanes.run(ticket(Wish(ann, bob), "patient")))
         late = ticket(Wish(ann, bob), "late", deadline=soon(began))
         assert isinstance((await house.lanes.run(late)).error, Overloaded)
@@ -165,7 +157,7 @@ async def test_a_group_that_takes_too_long_turns_newcomers_away_before_it_ends(
     await hurried.run(Wish(ann, bob))  # the group before it was quick
     async with held(owner, ann):
         slow = asyncio.create_task(hurried.run(Wish(ann, bob)))
-        await blocked(owner)
+        await somebody_waits(owner)
         await owner.fetch("SELECT pg_sleep(0.1)")
         # Not even one turn of the event loop: it is refused before it waits for anything.
         with pytest.raises(Overloaded):
@@ -182,13 +174,13 @@ async def test_while_nobody_is_served_one_tries_for_all_and_newcomers_are_turned
     async with owner.transaction() as db:
         await db.execute(HOLD_ALL)
         first = asyncio.create_task(run(ticket(Wish(ann, bob), "first", deadline=monotonic() + 1)))
-        await blocked(owner)
+        await somebody_waits(owner)
         others = [
             asyncio.create_task(run(ticket(Wish(ann, bob), f"k{i}", deadline=patience)))
             for i in range(20)
         ]
         assert isinstance((await first).error, Overloaded)  # a lock is not waited for any longer
-        await blocked(owner)
+        await somebody_waits(owner)
         with pytest.raises(Overloaded):
             run(ticket(Wish(ann, bob), "new", deadline=monotonic() + 1)).send(None)
         groups, commands = house.executor.groups, house.executor.commands
@@ -205,7 +197,7 @@ async def test_a_lane_that_is_stopped_tells_those_whose_group_has_not_begun(
     mine = Lanes(house.executor)
     async with held(owner, ann):
         stuck = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "stuck")))
-        await blocked(owner)
+        await somebody_waits(owner)
         behind = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "behind")))
         await asyncio.sleep(0)
         assert not await mine.drain(0.01)
@@ -221,7 +213,7 @@ async def test_a_full_queue_turns_away_at_once(
     ann, bob = await people(2)
     async with held(owner, ann):
         first = asyncio.create_task(house.run(Wish(ann, bob)))
-        await blocked(owner)
+        await somebody_waits(owner)
         calls = asyncio.gather(
             *(house.run(Wish(ann, bob)) for _ in range(8)), return_exceptions=True
         )
@@ -251,7 +243,7 @@ async def test_a_lane_that_was_slow_once_takes_commands_again(
     hurried = await houses(write_deadline_ms=50)
     async with held(owner, ann):
         slow = asyncio.create_task(hurried.run(Wish(ann, bob)))
-        await blocked(owner)
+        await somebody_waits(owner)
         await owner.fetch("SELECT pg_sleep(0.5)")
     await slow
     assert (await hurried.run(Wish(ann, bob))).left == 1_000_000 - 2
@@ -263,7 +255,7 @@ async def test_draining_finishes_what_was_accepted_and_takes_nothing_more(
     ann, bob = await people(2)
     async with held(owner, ann):
         accepted = [asyncio.create_task(house.run(Wish(ann, bob))) for _ in range(3)]
-        await blocked(owner)
+        await somebody_waits(owner)
         accepted += [asyncio.create_task(house.run(Wish(ann, bob))) for _ in range(3)]
         await asyncio.sleep(0)
         draining = asyncio.create_task(house.lanes.drain(PATIENCE_S))
@@ -282,7 +274,7 @@ async def test_draining_says_when_time_ran_out(
     mine = Lanes(house.executor)
     async with held(owner, ann):
         stuck = asyncio.create_task(mine.run(ticket(Wish(ann, bob), "k")))
-        await blocked(owner)
+        await somebody_waits(owner)
         assert not await mine.drain(0.01)
         stuck.cancel()
 
@@ -313,7 +305,7 @@ async def test_different_commands_do_not_wait_for_each_other(
     ann, bob, cem, dao = await people(4)
     async with held(owner, ann):
         slow = asyncio.create_task(house.run(Wish(ann, bob)))
-        await blocked(owner)
+        await somebody_waits(owner)
         await house.run(Transfer(cem, dao, 1))
     await slow
 

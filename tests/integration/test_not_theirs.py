@@ -8,7 +8,6 @@ from uuid import UUID
 
 from boxoffice import deadlocks
 from playing import (
-    PATIENCE_S,
     Houses,
     People,
     assert_clean,
@@ -21,6 +20,7 @@ from playing import (
     end_round,
     house_balances,
     new_round,
+    somebody_waits,
 )
 from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult
 from strongroom.apps.betting.rows import Side
@@ -39,14 +39,6 @@ SIDES: tuple[Side, Side] = ("A", "B")
 HOLD_WALLET = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
 HOLD_BOOK = "SELECT FROM betting.books WHERE round_id = $1 FOR UPDATE"
 HOLD_ROUND = "SELECT FROM betting.rounds WHERE id = $1 FOR UPDATE"
-WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-
-
-async def somebody_waits(owner: Database) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not await owner.fetchval(WAITING):
-            await asyncio.sleep(0)
 
 
 # Check, then act, without a lock ------------------------------------------------------------------

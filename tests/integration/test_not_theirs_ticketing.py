@@ -28,7 +28,16 @@ from boxoffice import (
     time_out,
     worked,
 )
-from playing import PATIENCE_S, Houses, assert_clean, code_of, codes_of, drained, outcome_of, ticket
+from playing import (
+    Houses,
+    assert_clean,
+    code_of,
+    codes_of,
+    drained,
+    outcome_of,
+    somebody_waits,
+    ticket,
+)
 from strongroom.apps.ticketing.door import CheckIn, OfflineScan, RecordScans
 from strongroom.apps.ticketing.events import CancelEvent, EditEvent, EditTicketType
 from strongroom.apps.ticketing.flow import commands_due
@@ -43,8 +52,6 @@ from strongroom.main import Strongroom
 HOLD_SEATS = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'free' FOR UPDATE"
 HOLD_RESERVATION = "SELECT FROM ticketing.reservations WHERE id = $1 FOR UPDATE"
 HOLD_PAYMENT = "SELECT FROM payments.payments WHERE order_id = $1 FOR UPDATE"
-WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 
 
 @asynccontextmanager
@@ -56,9 +63,7 @@ async def held_up(
     async with owner.transaction() as db:
         await db.fetch(query, id)
         yield begun
-        async with asyncio.timeout(PATIENCE_S):
-            while await owner.fetchval(WAITING) < calls:
-                await asyncio.sleep(0.001)
+        await somebody_waits(owner, calls)
     await asyncio.gather(*begun)
 
 
@@ -103,9 +108,7 @@ async def test_inventree_12478_a_decision_is_made_on_what_the_lock_showed(
     ann = uuid7()
     async with held_up(owner, HOLD_SEATS, show.type, 2) as begun:
         begun.append(begin(other.run(edit)))
-        async with asyncio.timeout(PATIENCE_S):
-            while not await owner.fetchval(WAITING):
-                await asyncio.sleep(0.001)
+        await somebody_waits(owner)
         begun += [begin(reserve(house, ann, (show.type, n))) for n in (2, 1)]
     assert [one.result() for one in begun] == [None, "per_user_limit", None]
     total = await owner.fetchval("SELECT total_amount FROM ticketing.reservations")
@@ -125,9 +128,7 @@ async def test_eventyay_1359_a_hold_that_ends_while_its_checkout_waits_is_not_bo
     async with owner.transaction() as db:
         await db.fetch(HOLD_RESERVATION, held)
         checkout = begin(complete(house, ann, held))
-        async with asyncio.timeout(PATIENCE_S):
-            while not await owner.fetchval(WAITING):
-                await asyncio.sleep(0.001)
+        await somebody_waits(owner)
         await db.fetch(
             "UPDATE ticketing.reservations SET expires_at = clock_timestamp() WHERE id = $1", held
         )

@@ -224,7 +224,8 @@ async def test_a_file_is_read_as_whoever_reads_it(db: Database, shop: Shop, toda
     await placed(db, shop, at(today))
     body = Exports(db).csv(Asked())
     await anext(body)
-    query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'"""
     assert await db.fetchval(query) == 0
     assert db.pool.get_size() == db.pool.get_idle_size()
     await body.aclose()

@@ -23,7 +23,7 @@ from past_orders import (
     placed,
     plain_figures,
 )
-from playing import PATIENCE_S, code_of
+from playing import PATIENCE_S, code_of, somebody_waits
 from storefront import new_product, take
 from storefront import place as place_order
 from strongroom.apps.orders.reports import DAYS, MOST_PERIODS, Reports, Span
@@ -86,14 +86,6 @@ async def is_clean(db: Database, day: date) -> bool:
         " AND NOT EXISTS (SELECT FROM orders.restated WHERE day = $1)"
     )
     return bool(await db.fetchval(query, day))
-
-
-async def somebody_waits(db: Database) -> None:
-    """Until a session waits for a lock of another."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    async with asyncio.timeout(PATIENCE_S):
-        while not await db.fetchval(query):
-            await asyncio.sleep(0)
 
 
 # Rolling -----------------------------------------------------------------------------------------

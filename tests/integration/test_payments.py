@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from playing import PATIENCE_S, Houses, assert_clean
+from playing import Houses, assert_clean, somebody_waits
 from shopping import PAYEE, Ask, SendBack
 from strongroom.core.commands import Command, Errand, Ticket
 from strongroom.core.db import Database
@@ -40,8 +40,6 @@ CALLBACKS = """SELECT kind::text, verdict FROM payments.callbacks
 CHARGE = "SELECT state::text, captured, plan, step FROM payments.sandbox_charges"
 
 COME_BACK = "SELECT pgmq.set_vt('payments_charge', msg_id, 0) FROM pgmq.q_payments_charge"
-
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class Shop:
@@ -425,9 +423,7 @@ async def test_a_worker_killed_between_charge_and_callback_charges_once(
     async with shop.owner.transaction() as db:
         await db.execute("LOCK TABLE payments.callbacks IN EXCLUSIVE MODE")
         task = asyncio.create_task(dying.worker().work_once("payments_charge"))
-        async with asyncio.timeout(PATIENCE_S):
-            while not await shop.owner.fetchval(WAITING):
-                await asyncio.sleep(0)
+        await somebody_waits(shop.owner)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert (await shop.charge())[0] == "paid"

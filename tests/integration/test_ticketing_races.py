@@ -30,7 +30,15 @@ from boxoffice import (
     time_out,
     worked,
 )
-from playing import PATIENCE_S, Houses, assert_clean, code_of, codes_of, drained, ticket
+from playing import (
+    Houses,
+    assert_clean,
+    code_of,
+    codes_of,
+    drained,
+    somebody_waits,
+    ticket,
+)
 from strongroom.apps.ticketing import INVARIANTS
 from strongroom.apps.ticketing.door import CheckIn
 from strongroom.apps.ticketing.events import CancelEvent, EditTicketType
@@ -58,15 +66,6 @@ PATIENT = 60_000
 async def pair(houses: Houses) -> tuple[Strongroom, Strongroom]:
     """Two houses on one database."""
     return await houses(write_deadline_ms=PATIENT), await houses(write_deadline_ms=PATIENT)
-
-
-async def waiting(owner: Database, count: int) -> None:
-    """Until so many wait for a lock."""
-    query = """SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-    async with asyncio.timeout(PATIENCE_S):
-        while await owner.fetchval(query) < count:
-            await asyncio.sleep(0.001)
 
 
 # Never one too many --------------------------------------------------------------------------------
@@ -355,10 +354,10 @@ async def test_an_event_is_called_off_before_a_step_or_after_it_but_not_within(
     async with owner.transaction() as db:
         await db.fetch(HOLD_RESERVATION, one.reservation)
         taken = asyncio.ensure_future(steps.pop(step))
-        await waiting(owner, 1)
+        await somebody_waits(owner)
         cancelled = asyncio.ensure_future(other.run(CancelEvent(show.id)))
         # Whoever has seen the event on sale keeps it so until that step is committed.
-        await waiting(owner, 2)
+        await somebody_waits(owner, 2)
         assert not cancelled.done()
     for left in steps.values():
         left.close()  # type: ignore[attr-defined]

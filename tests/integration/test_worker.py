@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from playing import PATIENCE_S, Houses, People, balance
+from playing import PATIENCE_S, Houses, People, balance, somebody_waits
 from strongroom.core.commands import Command
 from strongroom.core.db import Database
 from strongroom.core.events import DeadLetters, Event, Subscriber, bind
@@ -20,7 +20,6 @@ from wishes import Wish
 
 QUEUE = "wishes"
 HOLD = "SELECT FROM ledger.accounts WHERE owner_id = $1 AND purpose = 'wallet' FOR UPDATE"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 COME_BACK = "SELECT count(*) FROM pgmq.q_wishes q, pgmq.set_vt('wishes', q.msg_id, 0)"
 LEFT = "SELECT count(*) FROM pgmq.q_wishes"
 READ = "SELECT max(read_ct) FROM pgmq.q_wishes"
@@ -215,9 +214,7 @@ async def test_a_worker_that_dies_midway_leaves_its_message_to_the_next(
     async with desk.owner.transaction() as db:
         await db.execute(HOLD, UUID(pair["source"]))
         task = asyncio.create_task(dying.work_once(QUEUE))
-        async with asyncio.timeout(PATIENCE_S):
-            while not await desk.owner.fetchval(WAITING):
-                await asyncio.sleep(0)
+        await somebody_waits(desk.owner)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert (await desk.left(), await received(desk, pair)) == (1, 0)
@@ -295,9 +292,7 @@ async def test_a_stopped_worker_finishes_the_batch_under_way(
     async with desk.owner.transaction() as db:
         await db.execute(HOLD, UUID(pair["source"]))
         running = asyncio.create_task(stopping.run())
-        async with asyncio.timeout(PATIENCE_S):
-            while not await desk.owner.fetchval(WAITING):
-                await asyncio.sleep(0)
+        await somebody_waits(desk.owner)
         stopping.stop()
     async with asyncio.timeout(PATIENCE_S):
         await running

@@ -14,6 +14,7 @@ import pytest
 from boxoffice import bought, new_event, reserve, tickets_of
 from playing import (
     PATIENCE_S,
+    WAITING,
     People,
     assert_clean,
     balances,
@@ -128,8 +129,6 @@ HOLD = "SELECT FROM ticketing.reservations WHERE id = $1 FOR UPDATE"
 END = "UPDATE ticketing.reservations SET status = 'EXPIRED', ended_at = now() WHERE id = $1"
 ADMIT = "UPDATE ticketing.tickets SET status = 'CHECKED_IN', checked_in_at = now() WHERE code = $1"
 CANCEL = "UPDATE orders.orders SET status = 'CANCELLED' WHERE id = $1"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-WAITING += " AND wait_event_type = 'Lock'"
 
 
 async def waits_or_ends(owner: Database, task: asyncio.Task[Any]) -> None:

@@ -27,6 +27,7 @@ from playing import (
     come_back,
     drained,
     new_round,
+    somebody_waits,
 )
 from proofs.conftest import Scale
 from strongroom.apps.betting import CancelBet, CloseRound, PlaceBet, RecordResult, VoidRound
@@ -375,15 +376,6 @@ async def test_a_coinflip_called_off_while_it_draws_is_paid_or_refunded_whole(
 
 
 HOLD_MATCHES = "SELECT FROM betting.matches WHERE round_id = $1 FOR UPDATE"
-WAITING = """SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-
-
-async def waiting(owner: Database, count: int) -> None:
-    """Returns when so many wait for a lock."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await owner.fetchval(WAITING) < count:
-            await asyncio.sleep(0)
 
 
 async def test_a_void_waits_for_who_is_about_to_pay(
@@ -397,9 +389,9 @@ async def test_a_void_waits_for_who_is_about_to_pay(
     async with owner.transaction() as db:
         await db.execute(HOLD_MATCHES, round)
         paying = asyncio.create_task(worker_of(three[1]).work_once("betting_settle"))
-        await waiting(owner, 1)
+        await somebody_waits(owner)
         voiding = asyncio.create_task(code_of(three[0].run(VoidRound(round))))
-        await waiting(owner, 2)
+        await somebody_waits(owner, 2)
     await paying
     assert await voiding == "draws_paid"
     await all_drained(three)

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from playing import PATIENCE_S, Houses, People, codes_of, new_round
+from playing import PATIENCE_S, Houses, People, codes_of, new_round, somebody_waits
 from strongroom.apps.betting import PlaceBet
 from strongroom.core.db import Database
 from strongroom.core.db.spent import name_of
@@ -22,7 +22,6 @@ from strongroom.ids import uuid7
 from strongroom.settings import Settings
 
 HOLD_ROUND = "SELECT FROM betting.rounds WHERE id = $1 FOR UPDATE"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 HELD_S = 0.15
 AMOUNT = 7_654_321
@@ -35,9 +34,7 @@ async def held_for(
     async with owner.transaction() as db:
         await db.execute(HOLD_ROUND, round)
         running = asyncio.ensure_future(work())
-        async with asyncio.timeout(PATIENCE_S):
-            while not await owner.fetchval(WAITING):
-                await asyncio.sleep(0.005)
+        await somebody_waits(owner)
         await db.execute("SELECT pg_sleep($1)", seconds)
     return await asyncio.wait_for(running, PATIENCE_S)
 
