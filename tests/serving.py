@@ -18,6 +18,7 @@ from uuid import uuid4
 import psycopg
 from sqlalchemy.engine import make_url
 
+from strongroom.core.db import embedded_config
 from strongroom.core.db.embedded import ADMIN, EmbeddedPostgres
 from strongroom.core.db.places import Place
 from strongroom.main import prepare
@@ -105,10 +106,22 @@ def _embedded() -> Iterator[str]:
     room = Path(tempfile.mkdtemp(prefix="strongroom-tests-", dir=_memory()))
     room.chmod(0o755)
     try:
-        with EmbeddedPostgres(room / "pg") as postgres:
+        with _many_connections():
+            postgres = EmbeddedPostgres(room / "pg")
+            postgres.start()
+        with postgres:
             yield postgres.dsn(ADMIN, database="postgres")
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _many_connections() -> Iterator[None]:
+    """What starts now takes several houses at once, each with pools for all of its processes."""
+    kept = embedded_config.SETTINGS
+    embedded_config.SETTINGS = (*kept, ("max_connections", "500", "the last one counts"))
+    yield
+    embedded_config.SETTINGS = kept
 
 
 def _make_template(server: Server) -> None:
