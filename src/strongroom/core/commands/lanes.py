@@ -48,7 +48,7 @@ class Lane:
         self._executor, self._limit = executor, limit
         self.waits = Tally()
         self.rejected: Counter[Rejected] = Counter()
-        self._queue: deque[tuple[Ticket, float]] = deque()  # and since when each waits
+        self._queue: deque[Ticket] = deque()
         self._ready = asyncio.Event()
         self._began: list[float] = []  # of the groups under way, the oldest first
         self._group_s = 0.0
@@ -90,7 +90,7 @@ class Lane:
         if self.full(ticket.deadline):
             self.rejected["full"] += 1
             raise Overloaded()
-        self._queue.append((ticket, monotonic()))
+        self._queue.append(ticket)
         self._ready.set()
         if ticket.deadline < self._look_at:
             self._look_again(ticket.deadline)
@@ -107,14 +107,14 @@ class Lane:
         """Who has waited past the deadline is told so now, whenever the next group may begin."""
         self._look, self._look_at = None, NEVER
         now = monotonic()
-        waiting: deque[tuple[Ticket, float]] = deque()
-        for ticket, since in self._queue:
+        waiting: deque[Ticket] = deque()
+        for ticket in self._queue:
             if now > ticket.deadline:
                 self._end_late(ticket)
             elif not ticket.done:
-                waiting.append((ticket, since))
+                waiting.append(ticket)
         self._queue = waiting
-        soonest = min((ticket.deadline for ticket, _ in waiting), default=NEVER)
+        soonest = min((ticket.deadline for ticket in waiting), default=NEVER)
         if soonest < NEVER:
             self._look_again(soonest)
 
@@ -145,11 +145,11 @@ class Lane:
         limit = 1 if self._stuck else self._limit
         group: list[Ticket] = []
         while queue and len(group) < limit:
-            ticket, since = queue.popleft()
+            ticket = queue.popleft()
             if now > ticket.deadline:
                 self._end_late(ticket)
             elif not ticket.done:
-                self.waits.add(now - since)
+                self.waits.add(now - ticket.since)
                 group.append(ticket)
         if not queue:
             self._ready.clear()
@@ -160,7 +160,7 @@ class Lane:
             task.cancel()
         if self._look is not None:
             self._look.cancel()
-        for ticket, _ in self._queue:
+        for ticket in self._queue:
             ticket.end(Outcome(error=Draining()))
 
 
@@ -213,11 +213,15 @@ class Lanes:
         """Whether a command of this kind that has so long would be turned away now; one that is
         counts as such."""
         lane = self._lanes.get(kind)
-        spent = self._admission is not None and self._admission.spent(kind)
-        full = lane is not None and (spent or lane.full(monotonic() + within_s))
-        if lane is not None and full:
+        if lane is None:
+            return False
+        if self._admission is not None and self._admission.spent(kind):
+            lane.rejected["limit"] += 1
+        elif lane.full(monotonic() + within_s):
             lane.rejected["full"] += 1
-        return full
+        else:
+            return False
+        return True
 
     @property
     def by_command(self) -> dict[type[Command], Lane]:
