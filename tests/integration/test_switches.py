@@ -28,6 +28,7 @@ from strongroom.core.events import DeadLetters, depths
 from strongroom.core.guard import RateLimited, RateLimits
 from strongroom.doors.http.quotas import Headers, Quota
 from strongroom.doors.worker import worker_of
+from strongroom.ids import uuid7
 from strongroom.main import SUBSCRIBERS, Strongroom
 
 QUEUE = "betting_match"
@@ -293,6 +294,26 @@ async def test_a_process_that_cannot_read_keeps_what_it_knew(
     assert house.settings.write_deadline_ms == 777
     await owner.fetch("ALTER TABLE audit.lost RENAME TO limits")
     assert await house.limits.look_once()
+
+
+async def test_a_limit_that_does_not_fit_is_left_out_and_the_others_hold(
+    house: Strongroom, houses: Houses, owner: Database
+) -> None:
+    """Another release has left it, or somebody's hand."""
+    for name in ("writes.deadline_ms", "rate.global", "lane.PlaceBet.per_s"):
+        await owner.fetch(
+            "INSERT INTO audit.limits (name, value, since, by_whom, reason)"
+            " VALUES ($1, '\"soon\"', now(), 'user:ann', 'by hand')",
+            name,
+        )
+    configured = house.settings.write_deadline_ms
+    for one in (house, await houses()):
+        await adopted(one, "lane.Deposit.open", False)
+        assert await code_of(one.run(Deposit(uuid7(), 5))) == "lane_closed"
+        assert one.settings.write_deadline_ms == configured
+        await adopted(one, "lane.Deposit.open", True)
+    await adopted(house, "writes.deadline_ms", 777)
+    assert house.settings.write_deadline_ms == 777
 
 
 async def test_a_change_that_was_not_heard_is_found(

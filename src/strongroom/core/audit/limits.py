@@ -16,7 +16,7 @@ import structlog
 from strongroom.core.commands import Command, Reply, Work
 from strongroom.core.db import Database, Queries, Record
 from strongroom.core.db.database import Listener
-from strongroom.errors import NotFound, invalid
+from strongroom.errors import NotFound, StrongroomError, invalid
 from strongroom.ids import digest_id
 from strongroom.settings import RATE
 
@@ -84,6 +84,16 @@ def check(name: str, value: Value) -> None:
         _whole(value, 1, MOST_PER_S)
     elif not isinstance(value, bool):
         raise invalid("value", "is true or false")
+
+
+def fits(name: str, value: Value) -> bool:
+    """Whether this program has such a limit, and it may be this: what another release or somebody's
+    hand has left in the table may not."""
+    try:
+        check(name, value)
+    except StrongroomError:
+        return False
+    return True
 
 
 def is_limit(name: str) -> bool:
@@ -187,7 +197,8 @@ class Limits:
             return False
         known = {one.name: one.value for one in found if one.value is not None}
         if known != self._known:
-            log.info("limits changed", limits=known)
+            fit = {name: value for name, value in known.items() if fits(name, value)}
+            log.info("limits changed", limits=fit, unfit=sorted(known.keys() - fit))
             self._known = known
-            self._adopt(known)
+            self._adopt(fit)
         return True
