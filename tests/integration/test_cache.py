@@ -116,7 +116,7 @@ async def test_the_least_recently_used_makes_room() -> None:
     source = Source()
     for key in ("a", "b", "a", "c"):
         await cache.get(key, source.load)
-    assert [await cache.peek(key) for key in "abc"] == [1, None, 3]
+    assert [cache.peek(key) for key in "abc"] == [1, None, 3]
 
 
 # Versions ---------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Details:
 
     async def _current(self, order_id: UUID) -> _Kept:
         cache, key = self.orders, str(order_id)
-        kept = await cache.peek(key)
+        kept = cache.peek(key)
         if kept is not None:
             try:
                 standing = await self._standing.get(order_id)
@@ -89,7 +89,7 @@ class Details:
             raise NotFound()
         standing = _Standing(row["version"], row["catalogue"])
         found = _Kept(standing, row["user_id"], _detail(row))
-        await cache.put(key, found, began)
+        cache.put(key, found, began)
         return found
 
     async def _stand(self, ids: list[UUID]) -> dict[UUID, _Standing]:

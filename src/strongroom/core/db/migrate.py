@@ -7,18 +7,15 @@ on the server.
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 
 import psycopg
 import sqlalchemy
 from alembic import command, op
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from strongroom.core.db.schema import MIGRATIONS, newest
 from strongroom.errors import Refused
-
-HERE = Path(__file__).parent / "migrations"
 
 ONE_AT_A_TIME = 0x57524F4E47
 """The advisory lock under which one process migrates and the others wait."""
@@ -34,20 +31,13 @@ class ServerTooOld(Refused):
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(HERE))
+    config.set_main_option("script_location", str(MIGRATIONS))
     return config
-
-
-def newest() -> str:
-    """The revision this program knows and needs."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
 
 
 def run_sql(file: str) -> None:
     """Runs one file of `migrations/sql` as it stands."""
-    _driver(op.get_bind()).execute((HERE / "sql" / file).read_bytes())
+    _driver(op.get_bind()).execute((MIGRATIONS / "sql" / file).read_bytes())
 
 
 def run_pgmq_sql() -> None:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-import cashews
+from cachetools import TLRUCache
 
 from strongroom.clock import monotonic
 from strongroom.core.db import DatabaseDown
@@ -38,16 +38,16 @@ class Cache(Generic[V]):
     """
 
     def __init__(self, *, size: int, ttl_s: float, fresh_s: float | None = None) -> None:
-        # Values are checked when they are asked for; nothing needs to look for old ones.
-        self._kept = cashews.Cache()
-        self._kept.setup("mem://", size=size, check_interval=0)
-        self._ttl_s, self._fresh_s = ttl_s, ttl_s if fresh_s is None else fresh_s
+        self._kept: TLRUCache[str, _Kept[V]] = TLRUCache(
+            size, lambda _, kept, __: kept.began + ttl_s, timer=monotonic
+        )
+        self._fresh_s = ttl_s if fresh_s is None else fresh_s
         self._loads: dict[str, asyncio.Task[V]] = {}
         self.hits = self.misses = self.joined = self.stale = 0
 
     async def get(self, key: str, load: Callable[[], Awaitable[V]]) -> V:
         """The value; what `load` raises comes to all who wait for it, and is not kept."""
-        kept: _Kept[V] | None = await self._kept.get(key)
+        kept = self._kept.get(key)
         if kept is not None and monotonic() - kept.began < self._fresh_s:
             self.hits += 1
             return kept.value
@@ -72,9 +72,7 @@ class Cache(Generic[V]):
     ) -> dict[K, V]:
         """The values of these keys, by what is called so; those that are not kept are loaded in
         one go. What is not there is left out."""
-        found = {
-            one: kept for one, key in keys.items() if (kept := await self.peek(key)) is not None
-        }
+        found = {one: kept for one, key in keys.items() if (kept := self.peek(key)) is not None}
         missing = [one for one in keys if one not in found]
         self.hits += len(found)
         self.misses += len(missing)
@@ -82,25 +80,23 @@ class Cache(Generic[V]):
             began = monotonic()
             for one, value in (await load(missing)).items():
                 found[one] = value
-                await self.put(keys[one], value, began)
+                self.put(keys[one], value, began)
         return found
 
-    async def peek(self, key: str) -> V | None:
+    def peek(self, key: str) -> V | None:
         """The value if it is kept, fresh or not."""
-        kept: _Kept[V] | None = await self._kept.get(key)
+        kept = self._kept.get(key)
         return None if kept is None else kept.value
 
-    async def put(self, key: str, value: V, began: float) -> None:
+    def put(self, key: str, value: V, began: float) -> None:
         """Keeps what was read from `began` on."""
-        left = self._ttl_s - (monotonic() - began)
-        if left > 0:
-            await self._kept.set(key, _Kept(began, value), expire=left)
+        self._kept[key] = _Kept(began, value)
 
     async def _load(self, key: str, load: Callable[[], Awaitable[V]]) -> V:
         began = monotonic()
         try:
             value = await load()
-            await self.put(key, value, began)
+            self.put(key, value, began)
             return value
         finally:
             del self._loads[key]
