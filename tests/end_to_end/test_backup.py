@@ -24,7 +24,7 @@ import pytest
 from end_to_end._cli import STRONGROOM, Ended, cli, environment, scratch
 from end_to_end._client import Client
 from end_to_end._house import eventually
-from end_to_end.test_up import Up, arguments, running
+from end_to_end.test_up import Up, arguments, born_of, running
 from strongroom.core.db.archive import SEGMENT_BYTES, SLOT, Segment, position_of
 from strongroom.core.db.embedded import BACKUP, RESTORING
 from strongroom.doors.cli.reach import reached
@@ -98,12 +98,12 @@ class Lost:
     def backups(self) -> Path:
         return self.room / "backups"
 
-    def cli(self, *args: str) -> Ended:
-        return cli(*args, cwd=self.room)
+    def cli(self, *args: str, **env: str) -> Ended:
+        return cli(*args, env=environment(**env), cwd=self.room)
 
-    def restored(self, name: str, *how: str) -> tuple[Path, Ended]:
+    def restored(self, name: str, *how: str, **env: str) -> tuple[Path, Ended]:
         folder = self.room / name
-        return folder, self.cli("restore", *how, "--data-dir", str(folder), "--json")
+        return folder, self.cli("restore", *how, "--data-dir", str(folder), "--json", **env)
 
 
 def settings_in(room: Path) -> None:
@@ -128,13 +128,11 @@ def kill_everything(up: Up) -> None:
 
 
 def archivers(up: Up) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{up.process.pid}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            words = arguments(int(pid))
-            if words and words[0].endswith("pg_receivewal"):
-                found.append(int(pid))
-    return found
+    return [
+        pid
+        for pid, words in born_of(up.process.pid)
+        if words and words[0].endswith("pg_receivewal")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +194,14 @@ def test_a_restore_to_a_moment_has_what_was_acknowledged_before_it_and_nothing_a
 
 
 def test_the_archive_alone_brings_back_all_but_the_last_moments(lost: Lost) -> None:
-    folder, ended = lost.restored("latest", "--latest")
+    production = {"STRONGROOM_ENVIRONMENT": "production", "STRONGROOM_RATE_LIMITS": "on"}
+    folder, ended = lost.restored("latest", "--latest", **production)
     assert ended.code == FINE, ended.err
     assert ended.json["clean"]
+    checks = {one["name"]: one["found"] for one in ended.json["checks"]}
+    assert "smtp_url" in (doubts := checks["settings to think about"])
+    # There is one; and that the new folder has no backup of its own yet is no fault.
+    assert "backup_dir" not in doubts and not checks.keys() & {"backup", "archived log"}
     there = keys_in(folder, lost.load.user)
     missing = [answered for key, _, answered in lost.load.done if key not in there]
     # Had the archive not gone on, all since the backup would be missing.

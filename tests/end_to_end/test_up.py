@@ -85,17 +85,12 @@ class Up:
 
     def children(self) -> dict[str, int]:
         """Process ids by name: api-1, worker-1, postgres."""
-        found, pids = {}, list[str]()
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        for task in tasks.iterdir() if tasks.exists() else ():
-            with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
-                pids = (task / "children").read_text().split()
-            for pid in pids:
-                words = arguments(int(pid))
-                if "--name" in words:
-                    found[words[words.index("--name") + 1]] = int(pid)
-                elif words and words[0].endswith("postgres"):
-                    found["postgres"] = int(pid)
+        found = {}
+        for pid, words in born_of(self.process.pid):
+            if "--name" in words:
+                found[words[words.index("--name") + 1]] = pid
+            elif words and words[0].endswith("postgres"):
+                found["postgres"] = pid
         return found
 
     def token(self, fund: int = 0) -> str:
@@ -124,6 +119,16 @@ def arguments(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
     except OSError:
         return []
+
+
+def born_of(pid: int) -> list[tuple[int, list[str]]]:
+    """The children of a process, each with its arguments; none of a dead one."""
+    born: list[str] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+                born += (task / "children").read_text().split()
+    return [(int(one), arguments(int(one))) for one in born]
 
 
 @contextlib.contextmanager

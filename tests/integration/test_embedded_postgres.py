@@ -20,6 +20,7 @@ import pytest
 from strongroom.core.db import embedded, embedded_config
 from strongroom.core.db.embedded import EmbeddedPostgres, ServerFailed, binaries
 from strongroom.core.db.embedded_config import ServerUser, memory_bytes, server_user, serving
+from strongroom.core.db.starting import started
 from strongroom.lab.arena import free_port
 
 NOBODY = 65534  # an ordinary user that every system has
@@ -291,6 +292,25 @@ def test_a_stop_that_takes_too_long_is_cut_short(room: Path) -> None:
     assert server.poll() is not None
     with server:
         assert ask(server, "SELECT a FROM kept") == "7"
+
+
+@pytest.mark.parametrize("launched", [False, True])
+async def test_a_start_that_nobody_waits_for_any_more_leaves_no_server(
+    room: Path, launched: bool
+) -> None:
+    """Also where it was given up before there was a server that could have been told so."""
+    server = made(room)
+    starting = asyncio.create_task(started(server))
+    await asyncio.sleep(0)
+    while launched and server.pid is None:
+        await asyncio.sleep(0.001)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert server.pid is None
+    assert not serving(server.cluster, server_user(room))
+    with server:
+        assert ask(server, "SELECT 1") == "1"
 
 
 def test_a_taken_port_is_named_and_once_free_is_the_only_one_listened_on(room: Path) -> None:

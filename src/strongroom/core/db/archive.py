@@ -317,6 +317,7 @@ class Archive:
 
     async def _once(self) -> str:
         """Archives until it ends; the last lines that it said."""
+        close_to_others(self.folder)
         created = await self._run("--create-slot", "--if-not-exists", "--slot", SLOT)
         if self._process is None or self._process.returncode:
             return created
@@ -365,7 +366,6 @@ class Archive:
         """Puts what there is aside, and archives from now on. The gap stays: a new backup is due."""
         aside = self.backups / f"wal-until-{now():%Y%m%dT%H%M%S.%fZ}"
         self.folder.rename(aside)
-        self.folder.mkdir(mode=0o700)
         if any(words in why for words in SLOT_LOST):
             await self._run("--drop-slot", "--slot", SLOT)
         self._say(
@@ -397,9 +397,11 @@ def locked(file: Path) -> int | None:
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(lock)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return lock
 
 

@@ -151,21 +151,23 @@ async def make(folder: Path, source: Source, progress: Progress) -> Backup:
     """Copies the server while it works, verifies the copy and puts it into `folder`/base.
     BackupFailed, and then nothing of it is left."""
     base = folder / "base"
-    with _alone(base):
-        claim_for(folder, system_of(source.cluster))
-        for left in base.glob(".making-*"):  # of one that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        return await _made(base, source, progress)
+    try:
+        with _alone(base):
+            claim_for(folder, system_of(source.cluster))
+            for left in base.glob(".making-*"):  # of one that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            return await _made(base, source, progress)
+    except OSError as error:
+        raise BackupFailed(
+            f"The backup could not be made: {error}. See that its disk has room."
+        ) from error
 
 
 @contextlib.contextmanager
 def _alone(base: Path) -> Iterator[None]:
     """BackupUnderWay. What is left of another one is removed, so it must not be under way."""
-    try:
-        close_to_others(base)
-        lock = locked(base / "make.lock")
-    except OSError as error:
-        raise BackupFailed(f"The backup could not be made: {error}.") from error
+    close_to_others(base)
+    lock = locked(base / "make.lock")
     if lock is None:
         raise BackupUnderWay(f"Another backup is being made into {base.parent}: wait for it.")
     try:
@@ -199,10 +201,6 @@ async def _made(base: Path, source: Source, progress: Progress) -> Backup:
         )
         _finish(made, backup)
         return backup
-    except OSError as error:
-        raise BackupFailed(
-            f"The backup could not be made: {error}. See that its disk has room."
-        ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -224,7 +222,7 @@ def _size(folder: Path) -> int:
 
 def _finish(made: Path, backup: Backup) -> None:
     """Gives it its name, last."""
-    _write(made / NOTE, msgspec.json.format(msgspec.json.encode(backup)) + b"\n")
+    write_private(made / NOTE, msgspec.json.format(msgspec.json.encode(backup)) + b"\n")
     sync_folder(made)
     made.rename(made.with_name(backup.name))
     sync_folder(made.parent)
@@ -334,13 +332,14 @@ def _keep_secrets(target: Path, data_dir: Path) -> dict[str, str]:
     for file in (data_dir / CREDENTIALS, *(data_dir / name for name in SECRETS)):
         if file.exists():
             content = file.read_bytes()
-            _write(target / file.name, content)
+            write_private(target / file.name, content)
             kept[file.name] = _digest(content)
     sync_folder(target)
     return kept
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """A new file that only its owner may read, and that a power cut does not take away."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(content)

@@ -41,10 +41,12 @@ from strongroom.core.db.backup import (
     backups,
     place_of_backup,
     unreadable,
+    write_private,
 )
 from strongroom.core.db.embedded import RESTORING, EmbeddedPostgres, ServerFailed
 from strongroom.core.db.embedded_config import ServerUser, cluster_place, server_user
 from strongroom.core.db.log_pages import SEGMENT_BYTES, belongs, end_of, goes_on, present
+from strongroom.core.db.starting import started
 from strongroom.errors import Invalid, Refused
 
 REPLAY_S = 24 * 3600.0
@@ -229,14 +231,19 @@ async def _replayed(
     plan: Plan, data_dir: Path, target: Mapping[str, str], progress: Progress
 ) -> EmbeddedPostgres:
     server = EmbeddedPostgres(data_dir / "postgres", recovery=target, ready_s=REPLAY_S)
-    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
+    starting = asyncio.create_task(started(server))
     first, last = plan.backup.first.number, _last(plan)
-    while not thread.done():
-        await asyncio.wait([thread], timeout=LOOK_S)
-        at = _replaying(server.pid)
-        if at is not None and last > first:
-            progress("replaying", min(100 * (at - first) // (last - first), 100))
-    thread.result()
+    try:
+        while not starting.done():
+            await asyncio.wait([starting], timeout=LOOK_S)
+            at = _replaying(server.pid)
+            if at is not None and last > first:
+                progress("replaying", min(100 * (at - first) // (last - first), 100))
+    except asyncio.CancelledError:
+        starting.cancel()
+        await asyncio.wait([starting])
+        raise
+    await starting
     return server
 
 
@@ -285,8 +292,7 @@ def _assemble(plan: Plan, data_dir: Path, progress: Progress) -> int:
     (folder / RESTORING).touch(mode=0o600)
     for name in plan.backup.secrets:
         target = data_dir / (CREDENTIALS if name == CREDENTIALS.name else name)
-        shutil.copyfile(plan.place / KEPT_SECRETS / name, target)
-        target.chmod(0o600)
+        write_private(target, (plan.place / KEPT_SECRETS / name).read_bytes())
     user = server_user(folder.resolve())
     cluster = cluster_place(folder.resolve(), user)
     if cluster.exists():

@@ -138,7 +138,7 @@ def list_backups(
     for one, plan in found:
         until = f"any moment until {_time(plan.written_at)}" if plan.written_at else "its own"
         table.add_row(one.name, one.schema or "none", _size(one.bytes), until)
-    shown.print(table)
+    shown.print(table, markup=False)
 
 
 def _farthest(folder: Path, backup: Backup) -> Plan:
@@ -284,7 +284,9 @@ async def _restore(settings: Settings, plan: Plan, progress: Progress) -> dict[s
     from strongroom.core.db.backup import keep_for_archive, last_commit, replayed_to
     from strongroom.core.db.embedded import BACKUP, EmbeddedError
     from strongroom.core.db.restore import RestoreFailed, restored
+    from strongroom.doors.cli.reach import end_in_order
 
+    end_in_order()
     began, written_at = monotonic(), plan.written_at  # a living archive goes on meanwhile
     try:
         found = await restored(plan, settings.data_dir, progress)
@@ -326,8 +328,8 @@ async def _examine(settings: Settings, progress: Progress) -> tuple[list[Check],
             lambda name, asked, total: progress(name, 100 * asked // max(total, 1))
         )
         await house.run(RecordReconciliation(report), principal=PRINCIPAL)
-    # Nothing is archived of it yet: what the settings say of backups is about the other folder.
-    checks, _ = await checks_of(settings.model_copy(update={"backup_dir": None}))
+    # Nothing is archived of it yet: the backups that there are say nothing of this folder.
+    checks, _ = await checks_of(settings, backups=False)
     return checks, report
 
 

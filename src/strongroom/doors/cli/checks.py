@@ -20,6 +20,7 @@ from strongroom.clock import now
 from strongroom.core.db.backup import SECRETS, backups, gap_after
 from strongroom.core.db.embedded import EmbeddedError, binaries
 from strongroom.core.db.places import announced
+from strongroom.doors.cli.statement import ZONE
 from strongroom.settings import Settings, unknown_names
 
 State = Literal["fine", "warning", "wrong"]
@@ -37,9 +38,6 @@ OLD_BACKUP = timedelta(days=7)
 
 FEW_LETTERS = 10
 """Different letters in a secret of 32; chance gives more than twenty."""
-
-ZONE = "Asia/Ho_Chi_Minh"
-"""Where the days of papers and reports are."""
 
 PRIVATE = (*SECRETS, "instance.json", "postgres/credentials.json")
 
@@ -67,7 +65,7 @@ def listed(
 
 
 def of_machine(settings: Settings) -> Iterator[Check]:
-    """All that can be seen without the database."""
+    """All but the backups that can be seen without the database."""
     old = sys.version_info < OLDEST_PYTHON
     todo = "install Python 3.11 or newer"
     yield Check("python", "wrong" if old else "fine", platform.python_version(), todo)
@@ -81,7 +79,6 @@ def of_machine(settings: Settings) -> Iterator[Check]:
     yield from of_settings(settings)
     yield from _folder(settings.data_dir)
     yield from _disks(settings)
-    yield from of_backups(settings)
 
 
 def _zone() -> Check:

@@ -16,6 +16,7 @@ from strongroom.clock import monotonic
 from strongroom.core.db.archive import Archive, forget
 from strongroom.core.db.embedded import BACKUP, AlreadyRunning, EmbeddedPostgres, binaries
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
+from strongroom.core.db.starting import signal_server
 from strongroom.doors.cli.client import Connection, status_of
 from strongroom.doors.cli.processes import (
     FIRST_PAUSE_S,
@@ -35,14 +36,13 @@ from strongroom.doors.cli.reach import (
     DatabaseFailed,
     DataUnusable,
     make_folder,
-    migrated,
     place_in,
-    signal_server,
-    started,
+    start,
 )
 from strongroom.doors.http.server import bound
 from strongroom.doors.metrics import targets
 from strongroom.errors import Busy, Refused
+from strongroom.main import prepare
 from strongroom.settings import Settings
 
 READY_S = 60.0
@@ -143,7 +143,7 @@ class Instance:
             self._server = EmbeddedPostgres(settings.data_dir / POSTGRES)
             await self._start_server(self._server)
             self._place = place_in(self._server)
-        await migrated(self._place)
+        await prepare(self._place)
         if self.stopping.is_set():
             return
         self._announce()
@@ -160,7 +160,7 @@ class Instance:
         try:
             while server.pid is None:
                 try:
-                    await started(server)
+                    await start(server)
                 except DataUnusable as error:
                     # A command that has started it for itself is done soon.
                     theirs = isinstance(error.__cause__, AlreadyRunning)

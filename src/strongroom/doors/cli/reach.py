@@ -19,8 +19,9 @@ from strongroom.core.db.embedded import (
     EmbeddedPostgres,
     OtherMajorVersion,
 )
-from strongroom.core.db.migrate import newest
 from strongroom.core.db.places import Place, announce, announced, place_of, withdraw
+from strongroom.core.db.schema import newest
+from strongroom.core.db.starting import started
 from strongroom.doors.cli import logs
 from strongroom.doors.cli.flags import NO_SCHEMA, say
 from strongroom.errors import Busy, Refused
@@ -131,10 +132,7 @@ async def reached(
         return
     make_folder(settings.data_dir)
     server = EmbeddedPostgres(folder)
-    task = asyncio.current_task()
-    assert task is not None
-    # Ended in order by SIGTERM too, or the server would be left behind.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_in_order()
     noted_here = False
     try:
         if not await _start_in_turn(server):
@@ -152,25 +150,17 @@ async def reached(
         await asyncio.to_thread(server.stop)
 
 
-async def started(server: EmbeddedPostgres) -> None:
-    """Starts it in a thread. Cancelled, it still sees the start end: nobody else may stop the
-    server meanwhile."""
-    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
+def end_in_order() -> None:
+    """SIGTERM ends this task as Ctrl-C does: otherwise a server of its own is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+async def start(server: EmbeddedPostgres) -> None:
+    """Starts it, with errors for who typed the command; cancelled, it is ended."""
     with _embedded_errors():
-        try:
-            await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            signal_server(server, signal.SIGINT)
-            await asyncio.gather(thread, return_exceptions=True)
-            raise
-
-
-def signal_server(server: EmbeddedPostgres | None, number: signal.Signals) -> None:
-    """Nothing when it does not run."""
-    pid = server.pid if server else None
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+        await started(server)
 
 
 async def _instance_on(data_dir: Path) -> bool:
@@ -213,7 +203,7 @@ async def _start_in_turn(server: EmbeddedPostgres) -> bool:
     patience = monotonic() + TURN_S
     while True:
         try:
-            await started(server)
+            await start(server)
             return True
         except DataUnusable as error:
             if not isinstance(error.__cause__, AlreadyRunning) or monotonic() > patience:
@@ -221,11 +211,3 @@ async def _start_in_turn(server: EmbeddedPostgres) -> bool:
         if await _instance_on(server.folder.parent):
             return False
         await asyncio.sleep(LOOK_S)
-
-
-async def migrated(place: Place) -> tuple[str | None, str]:
-    """Migrates and binds the queues; DatabaseDown when nobody answers. The revision (before,
-    after)."""
-    async with Database(place.owner, pool_size=1) as owner:
-        await owner.revision()
-    return await prepare(place)
