@@ -34,8 +34,8 @@ from strongroom.core.commands.admission import Admission
 from strongroom.core.commands.errand import Performer
 from strongroom.core.commands.work import Sources, forget_answers
 from strongroom.core.db import Database, DatabaseDown
-from strongroom.core.db.migrate import migrate
 from strongroom.core.db.places import Place, place_of
+from strongroom.core.db.schema import newest
 from strongroom.core.db.steps import Step
 from strongroom.core.events import PgmqTransport, Subscriber, bind
 from strongroom.core.guard import Cache, Gather, RateLimits
@@ -134,6 +134,7 @@ class Strongroom:
             **self.payments.performers,
             ticketing.SendMail: self.post.send,
         }
+        self._looking = asyncio.Lock()
         self.draining = False
         self.lanes: Lanes
         self.wallets: Gather[UUID, Balance]
@@ -218,8 +219,9 @@ class Strongroom:
     @property
     def configured_limits(self) -> dict[str, Value]:
         """What holds where no operator has changed it."""
-        rates = {f"rate.{name}": rate for name, rate in _rates(self._configured).items()}
-        return {**rates, DEADLINE: self._configured.write_deadline_ms}
+        rates = {} if self.rate_limits is None else _rates(self._configured)
+        held: dict[str, Value] = {f"rate.{name}": rate for name, rate in rates.items()}
+        return {**held, DEADLINE: self._configured.write_deadline_ms}
 
     def _adopt(self, changed: Mapping[str, Value]) -> None:
         """Takes on the limits that operators changed; all others are as the settings say."""
@@ -247,8 +249,12 @@ class Strongroom:
         progress: Progress | None = None,
         drafting: bool = True,
     ) -> Run:
-        """One run; what it finds is kept as evidence in the data folder, and it says where."""
-        run = await self.reconciler.read(mode, scope=scope, on_progress=progress, drafting=drafting)
+        """One run; what it finds is kept as evidence in the data folder, and it says where. One at
+        a time: each holds a connection for minutes, and limits and metrics need them as well."""
+        async with self._looking:
+            run = await self.reconciler.read(
+                mode, scope=scope, on_progress=progress, drafting=drafting
+            )
         return run._replace(report=kept(self.settings.data_dir, run, __version__))
 
     async def pause_if_wrong(self, report: Report, by: str) -> None:
@@ -308,12 +314,17 @@ def _rates(settings: Settings) -> dict[str, str]:
 
 
 async def prepare(place: Place) -> tuple[str | None, str]:
-    """Migrates and binds the queues, as the owner; answers the revision (before, after)."""
+    """Migrates and binds the queues, as the owner; answers the revision (before, after).
+    DatabaseDown when nobody answers."""
+    async with Database(place.owner, pool_size=1) as owner:
+        before, needed = await owner.revision(), newest()
+        if before != needed:
+            # Alembic is a quarter of what a process loads, and few have to migrate.
+            from strongroom.core.db.migrate import migrate
 
-    revisions = await asyncio.to_thread(migrate, place.owner)
-    async with Database(place.owner, pool_size=3) as owner:
+            before, needed = await asyncio.to_thread(migrate, place.owner)
         await bind(owner, SUBSCRIBERS)
-    return revisions
+    return before, needed
 
 
 __all__ = ["SUBSCRIBERS", "Strongroom", "prepare"]

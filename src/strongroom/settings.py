@@ -244,6 +244,11 @@ class Settings(BaseSettings):
         description="The share of requests that are traced, 1 for all of them.",
     )
 
+    @property
+    def archives(self) -> bool:
+        """Whether an `up` is meant to keep the server's log in the backups."""
+        return self.backup_dir is not None and not self.database_url
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -31,9 +31,9 @@ class Tally:
         return sum(self.counts)
 
     @classmethod
-    def sum_of(cls, tallies: Iterable[Tally], bounds: tuple[float, ...] = SECONDS) -> Tally:
-        """All of them as one; their bounds are the same."""
-        found = cls(bounds)
+    def sum_of(cls, tallies: Iterable[Tally]) -> Tally:
+        """All of them as one; they count times."""
+        found = cls()
         for one in tallies:
             found.counts = [sum(pair) for pair in zip(found.counts, one.counts, strict=True)]
             found.total += one.total

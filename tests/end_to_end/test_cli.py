@@ -323,7 +323,7 @@ def test_the_doctor_finds_what_makes_a_commit_forgettable(place: Place) -> None:
     checks = {one["name"]: one for one in found.json["checks"]}
     assert found.code == REFUSED
     assert "synchronous_commit=off" in checks["settings of roles and databases"]["found"]
-    assert "strongroom_app may UPDATE ledger.entries" in checks["privileges"]["found"]
+    assert "strongroom_app has UPDATE on ledger.entries" in checks["privileges"]["found"]
     assert checks["schema"]["state"] == "fine"
 
 

@@ -97,6 +97,16 @@ def test_a_setting_of_a_role_that_loses_data_is_named(place: Place) -> None:
     assert "RESET" in kept["todo"]
 
 
+def test_privileges_that_a_role_must_not_have_are_named(place: Place) -> None:
+    place.rows("GRANT UPDATE (reason) ON audit.actions TO strongroom_app")
+    place.rows("GRANT DELETE ON ticketing.tickets TO strongroom_audit")
+    ended, checks = examined(place)
+    assert ended.code == REFUSED
+    assert checks["privileges"]["found"] == (
+        "strongroom_app has UPDATE on audit.actions; strongroom_audit has DELETE on ticketing.tickets"
+    )
+
+
 def test_a_clock_behind_what_is_written_is_named(place: Place) -> None:
     place.rows(
         "INSERT INTO events.log (key, seq, id, type, payload, created_at) VALUES"

@@ -6,6 +6,7 @@ import csv
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -31,6 +32,50 @@ def test_a_first_run_is_full_and_seals_and_the_next_goes_on_there(ask: partial[E
     assert len(told["headDigest"]) == 64 and "queues_balance" in told["left"]
     scoped = ask("reconcile", "--unit", "VND")
     assert scoped.says("All that a scoped run asks holds", "2 entries of 3 accounts")
+
+
+def test_what_a_full_run_found_stands_until_a_full_one_finds_nothing(
+    ask: partial[Ended], database_url: str
+) -> None:
+    def stands() -> dict[str, Any]:
+        found: dict[str, Any] = ask("status", "--json").json["database"]["reconciliation"]
+        return found
+
+    ask("users", "create", "--fund", "500")
+    assert ask("reconcile", "--unit", "VND").code == FINE
+    assert stands() is None
+    assert ask("doctor").says("none yet")
+    assert ask("reconcile").code == FINE
+    whole = stands()["beganAt"]
+    assert ask("reconcile", "--unit", "VND").code == FINE
+    assert stands()["beganAt"] == whole
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("SELECT pgmq.send('betting_match', '{}')")
+        assert ask("reconcile").code == REFUSED
+        assert ask("reconcile", "--incremental").code == FINE
+        assert ask("status").says("Reconciliation found: queues_balance")
+        assert (stands()["clean"], stands()["violated"]) == (False, ["queues_balance"])
+        examined = ask("doctor")
+        assert (examined.code, examined.says("queues_balance is violated")) == (REFUSED, True)
+        db.execute("SELECT pgmq.purge_queue('betting_match')")
+    assert ask("reconcile").code == FINE
+    assert (stands()["clean"], stands()["violated"]) == (True, [])
+    assert ask("doctor").says("clean, 20")
+
+
+def test_what_is_in_the_books_is_shown_as_it_is(ask: partial[Ended], database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("INSERT INTO events.queues (queue, pattern) VALUES ('betting_match', '[/x]')")
+        db.execute(
+            "INSERT INTO events.dead_letters (queue, event, error, attempts)"
+            " VALUES ('betting_match', '{\"type\": \"[internal]\"}', '[/b]@example.org', 8)"
+        )
+    for letters in (ask("queues", "dead"), ask("dead-letters", "list")):
+        assert letters.says("[internal]", "[/b]@example.org", "Mend the cause")
+    found = ask("reconcile")
+    assert found.code == REFUSED
+    assert found.says("pattern [/x]", "Evidence:", "payouts are paused")
+    assert ask("doctor").code == REFUSED
 
 
 def test_a_scope_that_is_none_is_refused(ask: partial[Ended]) -> None:

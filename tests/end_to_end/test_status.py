@@ -18,7 +18,7 @@ import pytest
 
 from end_to_end._cli import STRONGROOM, Ended, cli, environment, scratch
 from end_to_end._house import eventually
-from end_to_end.test_up import READY_S, Up, arguments, running
+from end_to_end.test_up import READY_S, Up, arguments, born_of, running
 from strongroom.core.audit.reconcile import sql as audit_sql
 from strongroom.doors.cli.standing import quantile_ms
 
@@ -143,7 +143,7 @@ def test_a_process_that_hangs_is_named(instance: Up, name: str) -> None:
 
 def test_a_database_that_hangs_leaves_the_processes_to_be_seen(instance: Up) -> None:
     pid = instance.children()["postgres"]
-    family = [pid, *(int(one) for one in _children(pid))]
+    family = [pid, *(child for child, _ in born_of(pid))]
     for one in family:
         stopped(one, True)
     try:
@@ -157,10 +157,6 @@ def test_a_database_that_hangs_leaves_the_processes_to_be_seen(instance: Up) -> 
         for one in family:
             stopped(one, False)
     eventually(lambda: instance.status() == 200, "it goes on", READY_S)
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_where_nothing_runs_nothing_answers(tmp_path: Path) -> None:

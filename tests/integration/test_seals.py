@@ -18,7 +18,7 @@ import pytest
 
 from corruptions import SPOILED
 from integration import test_invariants
-from playing import Houses, People, bet, code_of, drained, new_round
+from playing import Houses, People, bet, code_of, drained, new_round, somebody_waits
 from serving import Clones, Server, copied
 from serving import lived as lived_in
 from strongroom.apps.betting import INVARIANTS
@@ -321,7 +321,7 @@ async def test_long_accounts_are_sealed_in_ranges_and_many_ranges_in_seals(
 
 
 async def test_every_sealed_range_comes_up_once_in_a_turn(
-    house: Strongroom, lived: list[Any], monkeypatch: pytest.MonkeyPatch
+    house: Strongroom, lived: list[Any]
 ) -> None:
     parts = [TURNS * part // 7 for part in range(8)]
     bounds = [one for begin, end in pairwise(parts) for one in intervals(begin, end)]
@@ -450,7 +450,23 @@ async def test_a_folder_that_cannot_be_written_hides_no_finding(
     assert report.findings and report.evidence is None
 
 
+async def test_one_run_is_made_at_a_time_and_limits_are_read_meanwhile(
+    house: Strongroom, owner: Database
+) -> None:
+    async with owner.transaction() as db:
+        await db.execute("LOCK TABLE ledger.entries")
+        runs = [asyncio.create_task(house.look()) for _ in range(4)]
+        await somebody_waits(owner)
+        assert await house.limits.look_once()
+        assert house.audit.pool.get_size() - house.audit.pool.get_idle_size() == 1
+    assert all(run.report.clean for run in await asyncio.gather(*runs))
+
+
 # By the clock -------------------------------------------------------------------------------------
+
+MONDAY = datetime(2036, 3, 3, tzinfo=UTC)
+"""Not the day before a weekly or a yearly run. The database's clock is behind: a run never counts
+as made since."""
 
 
 async def modes(house: Strongroom) -> list[str]:
@@ -461,10 +477,9 @@ async def modes(house: Strongroom) -> list[str]:
 async def test_the_daily_run_is_full_while_that_is_cheap_and_incremental_after(
     house: Strongroom, lived: list[Any], owner: Database
 ) -> None:
-    clock = [datetime.now(UTC)]
+    clock = [MONDAY]
     upkeep = Upkeep(house, lambda: clock[0])
     clock[0] += timedelta(days=1)
-    # The database's clock is behind this one: a run never counts as made since.
     await upkeep.once()
     await owner.fetch("UPDATE audit.reconciliations SET duration_ms = 60000 WHERE mode = 'full'")
     clock[0] += timedelta(days=1)
@@ -478,7 +493,7 @@ async def test_the_weekly_run_is_full_whatever_it_takes(
 ) -> None:
     house = await houses(reconcile_at="0 0 1 1 *", reconcile_full_at="0 3 * * *")
     await owner.fetch("UPDATE audit.reconciliations SET duration_ms = 10000000")
-    clock = [datetime.now(UTC)]
+    clock = [MONDAY]
     upkeep = Upkeep(house, lambda: clock[0])
     clock[0] += timedelta(days=1)
     await upkeep.once()
@@ -490,7 +505,7 @@ async def test_a_run_that_cannot_be_recorded_pauses_payouts_and_is_made_again(
     houses: Houses, lived: list[Any], owner: Database
 ) -> None:
     house = await houses(reconcile_at="0 2 * * *", reconcile_full_at="0 0 1 1 *")
-    clock = [datetime.now(UTC)]
+    clock = [MONDAY]
     upkeep, before = Upkeep(house, lambda: clock[0]), await modes(house)
     by_hand(owner, BEYOND)
     await owner.fetch("ALTER TABLE audit.reconciliations RENAME COLUMN findings TO lost")
@@ -511,7 +526,7 @@ async def test_payouts_that_could_not_be_paused_are_when_it_is_asked_again(
     houses: Houses, lived: list[Any], owner: Database
 ) -> None:
     house = await houses(reconcile_at="0 2 * * *", reconcile_full_at="0 0 1 1 *")
-    clock = [datetime.now(UTC)]
+    clock = [MONDAY]
     upkeep = Upkeep(house, lambda: clock[0])
     by_hand(owner, BEYOND)
     clock[0] += timedelta(days=1)

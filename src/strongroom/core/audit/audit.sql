@@ -50,6 +50,35 @@ SELECT clean FROM audit.reconciliations
 WHERE began_at > $1 AND (mode = 'full' OR NOT clean)
 ORDER BY began_at DESC LIMIT 1;
 
+-- name: verdict
+-- What the newest full run found, or one since: a later look at a part of the books does not clear
+-- what was found in the whole, and a scoped one is no look at them, whenever it was. And how many
+-- rows of it say that something is there twice.
+WITH run AS (
+    SELECT began_at, duration_ms, mode, findings FROM audit.reconciliations
+    WHERE began_at >= coalesce(
+        (SELECT max(began_at) FROM audit.reconciliations WHERE mode = 'full'), '-infinity'
+    )
+), looked AS (
+    SELECT began_at, duration_ms FROM run WHERE mode <> 'scoped' ORDER BY began_at DESC LIMIT 1
+)
+SELECT looked.began_at, looked.duration_ms,
+    extract(epoch FROM clock_timestamp() - looked.began_at)::double precision AS age_s,
+    ARRAY(
+        SELECT f ->> 'invariant'
+        FROM run, jsonb_array_elements(findings) WITH ORDINALITY AS found (f, n)
+        GROUP BY 1 ORDER BY min(n)
+    ) AS violated,
+    (SELECT coalesce(max((
+        SELECT sum(jsonb_array_length(f -> 'rows')) FROM jsonb_array_elements(findings) AS f
+        WHERE f ->> 'invariant' IN (
+            'transfer_keys_are_unique', 'transfers_are_reversed_once', 'effects_have_one_answer',
+            'matches_are_paid_once', 'refunds_are_posted_once', 'holds_end_once',
+            'held_pieces_end_once'
+        )
+    )), 0)::bigint FROM run) AS duplicates
+FROM (VALUES (1)) AS always LEFT JOIN looked ON true;
+
 -- name: ran_since
 -- A run of all accounts that is there already need not be made again.
 SELECT EXISTS (SELECT FROM audit.reconciliations WHERE began_at > $1 AND mode = ANY($2::text[]));

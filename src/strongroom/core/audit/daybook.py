@@ -7,7 +7,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from strongroom.core.audit import seals
 from strongroom.core.audit.accounts import account_named, require_unit
+from strongroom.core.audit.reconcile import FEW
 from strongroom.core.audit.reconcile import sql as reading
 from strongroom.core.db import Database, Queries, Record
 from strongroom.ids import HOUSE
@@ -79,6 +81,7 @@ class Daybook:
             db.transaction(isolation="repeatable_read", readonly=True),
         ):
             await db.fetch(reading.begin_reading)
+            await db.fetch(seals.sql.read_by, *FEW)
             if unit is not None:
                 await require_unit(db, unit)
             if account is None:

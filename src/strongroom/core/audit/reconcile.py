@@ -25,7 +25,7 @@ from strongroom.core.audit.seals import (
     share_again,
 )
 from strongroom.core.commands import Reply
-from strongroom.core.db import Connection, Database, Queries
+from strongroom.core.db import Connection, Database, Queries, Record
 from strongroom.errors import NotFound
 from strongroom.ids import NewId, uuid7
 
@@ -223,7 +223,7 @@ class Reconciler:
                 await reading.full(drafting=drafting)
             findings = reading.findings.all
             seen = await reading.seen()
-            kept = await evidence.gathered(db, findings) if findings else {}
+            kept = await reading.evidence() if findings else {}
         report = Report(
             id=self._new_id(),
             clean=not findings,
@@ -256,6 +256,13 @@ class Reconciler:
             raise NotFound()
         findings = msgspec.json.decode(row["findings"], type=list[Finding])
         return Reconciled(row["id"], row["clean"], findings, row["duration_ms"])
+
+
+async def verdict(db: Database | Connection) -> Record:
+    """What stands of the runs that are recorded; `began_at`, `duration_ms` and `age_s` are those
+    of the newest of all accounts, null before the first."""
+    (row,) = await db.fetch(sql.verdict)
+    return row
 
 
 async def _head(db: Connection) -> Head:
@@ -351,6 +358,11 @@ class _Reading:
             return False
         await self._read_by(RANGES)
         return True
+
+    async def evidence(self) -> dict[str, Any]:
+        """By keys, soon: payouts go on until it is there."""
+        await self._read_by(FEW)
+        return await evidence.gathered(self._db, self.findings.all)
 
     async def seen(self) -> Seen:
         (row,) = await ask(self._db, seals.sql.count_sealed)

@@ -104,7 +104,7 @@ _add(waiting, "pause", queues.pause, "strongroom queues pause betting_settle --r
 _add(waiting, "resume", queues.resume, "strongroom queues resume betting_settle --reason done")
 _add(waiting, "dead", queues.list_dead, "strongroom queues dead --queue ticketing_mail")
 _add(waiting, "retry", queues.retry, "strongroom queues retry --error-like timeout")
-_add(waiting, "discard", queues.discard, "strongroom queues discard --type MailDue --yes")
+_add(waiting, "discard", queues.discard, "strongroom queues discard --type ticketing.MailDue --yes")
 
 bounds = _group("limits", "What can be changed at run time.", "strongroom limits list")
 _add(bounds, "list", limits.list_limits, "strongroom limits list --json")

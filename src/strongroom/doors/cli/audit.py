@@ -7,6 +7,7 @@ import importlib
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -70,7 +71,7 @@ def _table(found: Any) -> Table:
         told = f"{value:.1f}" if isinstance(value, float) else f"{value:,}"
         table.add_row(name.replace("_", " "), told)
     for said in found.violations[:20]:
-        table.add_row("[red]violation[/]", said)
+        table.add_row("[red]violation[/]", escape(said))
     for said in found.findings[:20]:
-        table.add_row("[red]reconciliation[/]", said)
+        table.add_row("[red]reconciliation[/]", escape(said))
     return table

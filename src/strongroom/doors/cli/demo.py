@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from strongroom.clock import monotonic
@@ -117,7 +118,7 @@ class Seen:
         ):
             table.add_row(name, value)
         for line in self.happened[-4:]:
-            table.add_row("[dim]" + line.replace("[", "\\["), "")
+            table.add_row("[dim]" + escape(line), "")
         return table
 
 
@@ -382,7 +383,7 @@ def _show_proof(proof: dict[str, Any]) -> None:
     table = Table("", "invariant", box=None, title="Reconciliation", title_justify="left")
     for name, found in proof["invariants"].items():
         mark = "[green]✓[/]" if found == "holds" else "[red]✗[/]"
-        table.add_row(mark, name if found == "holds" else found.replace("[", "\\["))
+        table.add_row(mark, name if found == "holds" else escape(found))
     shown.print(table)
 
     def line(fine: bool, said: str) -> None:

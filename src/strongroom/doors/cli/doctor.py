@@ -6,24 +6,26 @@ import asyncio
 from collections.abc import Coroutine
 from datetime import timedelta
 
+from rich.markup import escape
 from rich.table import Table
 
 from strongroom.clock import now
+from strongroom.core.audit.reconcile import GUARDS, verdict
 from strongroom.core.db import Database, Queries, schema
 from strongroom.core.db.backup import archiving
-from strongroom.core.db.migrate import newest
 from strongroom.core.db.places import Place, announced
 from strongroom.core.events import DeadLetters, depths
 from strongroom.doors.cli.checks import (
-    ZONE,
     Check,
     State,
     connections_wanted,
     listed,
+    of_backups,
     of_machine,
 )
 from strongroom.doors.cli.flags import FINE, REFUSED, UNREACHABLE, say, shown, tell
 from strongroom.doors.cli.reach import reached
+from strongroom.doors.cli.statement import ZONE
 from strongroom.errors import StrongroomError
 from strongroom.settings import Settings
 
@@ -72,7 +74,7 @@ def doctor(settings: Settings, as_json: bool) -> int:
             mark = {"fine": "✓", "warning": "!", "wrong": "✗"}[check.state]
             todo = f"\n→ {check.todo}" if check.todo and check.state != "fine" else ""
             colour = COLOURS[check.state]
-            table.add_row(f"[{colour}]{mark}[/]", check.name, _plain(check.found + todo))
+            table.add_row(f"[{colour}]{mark}[/]", check.name, escape(check.found + todo))
         shown.print(table)
     if not reachable:
         return UNREACHABLE
@@ -82,13 +84,9 @@ def doctor(settings: Settings, as_json: bool) -> int:
     return REFUSED if wrong else FINE
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-async def checks_of(settings: Settings) -> tuple[list[Check], bool]:
+async def checks_of(settings: Settings, *, backups: bool = True) -> tuple[list[Check], bool]:
     """All that was looked at, and whether the database could be."""
-    checks = [*of_machine(settings)]
+    checks = [*of_machine(settings), *(of_backups(settings) if backups else ())]
     return checks, await _database(settings, checks)
 
 
@@ -194,7 +192,7 @@ async def _trust(owner: Database, settings: Settings, checks: list[Check]) -> No
 
 
 async def _schema(owner: Database, place: Place, checks: list[Check]) -> None:
-    revision, needed = await owner.revision(), newest()
+    revision, needed = await owner.revision(), schema.newest()
     todo = "run `strongroom migrate`"
     known: State = "fine" if revision == needed else "wrong"
     checks.append(Check("schema", known, f"{revision or 'none'}, needed {needed}", todo))
@@ -207,8 +205,15 @@ async def _schema(owner: Database, place: Place, checks: list[Check]) -> None:
     ]
     todo = "run `strongroom migrate`; ALTER ROLE … NOSUPERUSER NOCREATEROLE NOBYPASSRLS"
     checks.append(listed("roles", faults, "as they must be", todo))
-    rows = await owner.fetch(sql.forbidden_privileges)
-    faults = [f"{row['role']} may {row['privilege']} {row['name']}" for row in rows]
+    faults = [
+        f"strongroom_app has {row['found']} on {row['table']}"
+        for row in await owner.fetch(GUARDS.the_past_cannot_be_changed)
+        if row["found"] != "TABLE"  # one that is missing is named below
+    ]
+    faults += [
+        f"strongroom_audit has {row['privilege']} on {row['name']}"
+        for row in await owner.fetch(sql.auditor_privileges)
+    ]
     checks.append(listed("privileges", faults, "as they must be", "REVOKE them"))
     ahead = await owner.fetchval(sql.written_ahead) or 0.0
     back = [f"it is {ahead:.0f} s behind the newest event"] if ahead > CLOCK_WARNING_S else []
@@ -285,7 +290,7 @@ async def _room(owner: Database, checks: list[Check]) -> None:
 async def _archive(owner: Database, settings: Settings, checks: list[Check]) -> None:
     """Whether the running instance archives what it writes."""
     runs = "url" in announced(settings.data_dir)
-    if settings.backup_dir is None or settings.database_url or not runs:
+    if not settings.archives or not runs:
         return
     row = await archiving(owner)
     faults = []
@@ -300,18 +305,15 @@ async def _archive(owner: Database, settings: Settings, checks: list[Check]) -> 
 
 
 async def _books(owner: Database, checks: list[Check]) -> None:
-    verdict = await owner.fetchrow(sql.verdict)
-    if verdict is None:
-        checks.append(Check("reconciliation", "fine", "none yet"))
-    else:
-        faults = [] if verdict["clean"] else [f"{one} is violated" for one in verdict["violated"]]
-        todo = (
-            "`strongroom reconcile` names the wrong entries; repair by new ones "
-            "(`strongroom transfers reverse`), and reconcile again"
-        )
-        checks.append(
-            listed("reconciliation", faults, f"clean, {verdict['began_at']:%F %T %Z}", todo)
-        )
+    found = await verdict(owner)
+    at = found["began_at"]
+    faults = [f"{one} is violated" for one in found["violated"]]
+    todo = (
+        "`strongroom reconcile` names the wrong entries; repair by new ones "
+        "(`strongroom transfers reverse`), and reconcile again"
+    )
+    said = f"clean, {at:%F %T %Z}" if at else "none yet"
+    checks.append(listed("reconciliation", faults, said, todo))
     switch = await owner.fetchrow(sql.switch)
     if switch is None:
         faults = ["no switch, which counts as paused"]

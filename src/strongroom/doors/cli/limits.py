@@ -58,16 +58,17 @@ def list_limits(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             tell(row)
         return
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("limit", "holds", "setting", "changed", box=SIMPLE, pad_edge=False)
     for row in rows:
         who = f"{when(row['since'])}, {row['by']}: {row['reason']}" if row["changed"] else ""
-        holds = f"[yellow]{_text(row['value'])}[/]" if row["changed"] else _text(row["value"])
-        table.add_row(row["name"], holds, _text(row["setting"]), escape(who))
-    shown.print(table)
-    say("Lanes: `strongroom limits set lane.PlaceBet.open false`, or `lane.PlaceBet.per_s 100`.")
+        holds = Text(_text(row["value"]), style="yellow" if row["changed"] else "")
+        table.add_row(row["name"], holds, _text(row["setting"]), who)
+    shown.print(table, markup=False)
+    lane = "strongroom limits set lane.PlaceBet"
+    say(f"Lanes: `{lane}.open false --reason …`, or `{lane}.per_s 100 --reason …`.")
 
 
 def _text(value: Any) -> str:

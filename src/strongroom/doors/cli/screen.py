@@ -69,7 +69,9 @@ def _overview(found: Standing) -> Table:
         grid.add_row("reconciled", _coloured("never", None))
     else:
         clean = "clean" if verdict.clean else f"found {', '.join(verdict.violated)}"
-        told = f"{when(verdict.began_at)}, {clean}, {verdict.duration_ms:,} ms"
+        told = clean
+        if verdict.began_at:
+            told = f"{when(verdict.began_at)}, {clean}, {verdict.duration_ms:,} ms"
         grid.add_row("reconciled", _coloured(told, verdict.clean))
     grid.add_row("held", f"{books.reservations_held:,} reservations, {books.seats_held:,} seats")
     return grid
@@ -107,7 +109,8 @@ def _limits(books: Books) -> Table:
     for one in books.limits:
         since = when(one.since) if one.since else ""
         value = str(one.value).lower() if isinstance(one.value, bool) else str(one.value)
-        table.add_row(one.name, Text(value, style="yellow"), since, one.by, escape(one.reason))
+        name, by, reason = map(escape, (one.name, one.by, one.reason))
+        table.add_row(name, Text(value, style="yellow"), since, by, reason)
     return table
 
 

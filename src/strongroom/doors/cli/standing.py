@@ -17,8 +17,9 @@ from strongroom.core.audit import payouts_status
 from strongroom.core.audit.actions import Action, actions
 from strongroom.core.audit.limits import LimitSeen, changed_limits
 from strongroom.core.audit.queues import QueueStanding, queue_standings
+from strongroom.core.audit.reconcile import verdict
 from strongroom.core.audit.switches import PayoutsSeen
-from strongroom.core.db import Database, Queries
+from strongroom.core.db import Database, Queries, Record
 from strongroom.core.db.places import NotReachable, announced, place_of
 from strongroom.doors.cli.client import LOOK_TIMEOUT_S, Connection, status_of
 from strongroom.doors.metrics.targets import NOTE
@@ -60,10 +61,11 @@ class Server(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
-    """The last reconciliation."""
+    """What stands of the reconciliations, and when the last one of all accounts was; null before
+    the first."""
 
-    began_at: datetime
-    duration_ms: int
+    began_at: datetime | None
+    duration_ms: int | None
     clean: bool
     violated: list[str]
 
@@ -176,11 +178,11 @@ def _wrong(found: Look, processes: list[Process]) -> Iterator[str]:
     if found.books is None:
         yield f"The database does not answer: {found.fault}"
     else:
-        payouts, verdict = found.books.payouts, found.books.reconciliation
+        payouts, run = found.books.payouts, found.books.reconciliation
         if payouts.payouts_paused:
             yield f"Payouts are paused by {payouts.by or 'nobody known'}: {payouts.reason}"
-        if verdict is not None and not verdict.clean:
-            yield f"The last reconciliation found: {', '.join(verdict.violated)}"
+        if run is not None and not run.clean:
+            yield f"Reconciliation found: {', '.join(run.violated)}"
         if found.books.server.archived is False:
             yield "Nobody archives what the database writes: see the runbook, ArchiveStopped."
     for one in processes:
@@ -319,11 +321,10 @@ async def _books(settings: Settings) -> tuple[Books | None, str]:
 
 async def _ask(settings: Settings) -> Books:
     async with Database(place_of(settings).owner, pool_size=2) as owner:
-        server, verdict = await owner.fetchrow(sql.server), await owner.fetchrow(sql.verdict)
+        server = await owner.fetchrow(sql.server)
         held = await owner.fetchrow(sql.held)
         assert server is not None and held is not None
         archiving = server["archiving"]
-        meant = settings.backup_dir is not None and settings.database_url is None
         return Books(
             server=Server(
                 connections=server["connections"],
@@ -332,13 +333,19 @@ async def _ask(settings: Settings) -> Books:
                 oldest_transaction_s=round(server["oldest_transaction_s"], 1),
                 bytes=server["bytes"],
                 up_s=server["up_s"],
-                archived=bool(archiving) if meant or archiving is not None else None,
+                archived=bool(archiving) if settings.archives or archiving is not None else None,
             ),
             payouts=await payouts_status(owner),
-            reconciliation=Verdict(**dict(verdict)) if verdict else None,
+            reconciliation=_verdict(await verdict(owner)),
             queues=await queue_standings(owner),
             limits=await changed_limits(owner),
             reservations_held=held["reservations"],
             seats_held=held["seats"],
             actions=await actions(owner, limit=ACTIONS_SHOWN),
         )
+
+
+def _verdict(row: Record) -> Verdict | None:
+    """None while there is nothing to tell."""
+    at, violated = row["began_at"], row["violated"]
+    return Verdict(at, row["duration_ms"], not violated, violated) if at or violated else None

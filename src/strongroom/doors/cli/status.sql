@@ -2,7 +2,7 @@
 -- What presses on the database just now, seen as its owner, who may look at every session.
 SELECT current_setting('max_connections')::integer AS most,
     count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
-    count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waits,
+    count(*) FILTER (WHERE wait_event_type = 'Lock' AND datname = current_database()) AS lock_waits,
     coalesce(max(extract(epoch FROM clock_timestamp() - xact_start))
         FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), 0)::float8
         AS oldest_transaction_s,
@@ -10,12 +10,6 @@ SELECT current_setting('max_connections')::integer AS most,
     extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::bigint AS up_s,
     (SELECT active FROM pg_replication_slots WHERE slot_name = 'strongroom_archive') AS archiving
 FROM pg_stat_activity;
-
--- name: verdict
--- What was found last, and when.
-SELECT began_at, duration_ms, clean,
-    ARRAY(SELECT finding ->> 'invariant' FROM jsonb_array_elements(findings) AS finding) AS violated
-FROM audit.reconciliations ORDER BY began_at DESC LIMIT 1;
 
 -- name: held
 -- Seats that nobody else can have for now; dead by the clock is not held any more.

@@ -59,10 +59,11 @@ def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 async def _migrate(settings: Settings) -> tuple[str | None, str]:
-    from strongroom.doors.cli.reach import migrated, reached
+    from strongroom.doors.cli.reach import reached
+    from strongroom.main import prepare
 
     async with reached(settings, new=True, migrates=False) as place:
-        return await migrated(place)
+        return await prepare(place)
 
 
 # Reconciliation -------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def _show(report: Report, seals: int, *, paused: bool = True) -> None:
     for finding in report.findings:
         first = "\n".join(f"{name} {value}" for name, value in finding.rows[0].items())
         table.add_row(f"{finding.invariant}\n{finding.why}", first, _found(len(finding.rows)))
-    shown.print(table)
+    shown.print(table, markup=False)
     _show_seen(report, seals)
     if report.evidence:
         say(f"Evidence: {report.evidence}")
@@ -209,7 +210,7 @@ def show_dead(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         texts = (row["id"], row["queue"], row["event"]["type"], row["attempts"], row["diedAt"])
         table.add_row(*map(str, texts), row["error"])
-    shown.print(table)
+    shown.print(table, markup=False)
     say("Mend the cause, then `strongroom dead-letters retry ID`; or `discard ID`.")
 
 

@@ -9,13 +9,16 @@ WHERE coalesce(backend_type, 'client backend') = 'client backend'
 GROUP BY 1;
 
 -- name: standing
--- How the house stands, in one question. A switch that cannot be found means paused; an event is
--- read once no transaction older than its own is running, and the first that is not is the oldest.
+-- How the house stands, in one question. Other databases may share the server, and not every lock
+-- says of which one it is, but every session does. A switch that cannot be found means paused; an
+-- event is read once no transaction older than its own is running, and the first that is not is the
+-- oldest.
 SELECT
     current_setting('max_connections')::integer
         - current_setting('superuser_reserved_connections')::integer
         - current_setting('reserved_connections', true)::integer AS connections_max,
-    (SELECT count(*) FROM pg_locks WHERE NOT granted) AS lock_waits,
+    (SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND datname = current_database()) AS lock_waits,
     (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) AS deadlocks,
     (SELECT active FROM pg_replication_slots WHERE slot_name = 'strongroom_archive') AS archiving,
     coalesce((SELECT paused FROM audit.switches WHERE name = 'payouts'), true) AS payouts_paused,
@@ -25,29 +28,6 @@ SELECT
         SELECT created_at FROM events.log WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY xid, position LIMIT 1
     ))::double precision, 0) AS event_tail_lag_s;
-
--- name: reconciliation
--- What the newest full reconciliation found, or one since: a later look at a part of the books does
--- not clear what was found in the whole. And what of it says that something is there twice.
-WITH run AS (
-    SELECT began_at, mode, findings FROM audit.reconciliations
-    WHERE began_at >= coalesce(
-        (SELECT max(began_at) FROM audit.reconciliations WHERE mode = 'full'), '-infinity'
-    )
-)
-SELECT
-    extract(epoch FROM clock_timestamp() - max(began_at) FILTER (WHERE mode <> 'scoped'))
-        ::double precision AS age_s,
-    coalesce(max(jsonb_array_length(findings)), 0) AS mismatch,
-    coalesce(max((
-        SELECT sum(jsonb_array_length(f -> 'rows')) FROM jsonb_array_elements(findings) AS f
-        WHERE f ->> 'invariant' IN (
-            'transfer_keys_are_unique', 'transfers_are_reversed_once', 'effects_have_one_answer',
-            'matches_are_paid_once', 'refunds_are_posted_once', 'holds_end_once',
-            'held_pieces_end_once'
-        )
-    )), 0)::bigint AS duplicates
-FROM run;
 
 -- name: dead_letters
 -- Each queue of whose messages some lie dead.

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from strongroom.clock import monotonic
+from strongroom.core.audit.reconcile import verdict
 from strongroom.core.db import Connection, Database, DatabaseDown, Queries, Record
 from strongroom.core.db.database import DatabaseBusy
 from strongroom.doors.metrics.names import number, numbers
@@ -95,7 +96,7 @@ class Standing:
         yield number("strongroom_reservations_held", now["reservations_held"])
         yield number("strongroom_event_tail_lag_seconds", now["event_tail_lag_s"])
         run = facts.reconciliation
-        yield number("strongroom_reconciliation_mismatch", run["mismatch"])
+        yield number("strongroom_reconciliation_mismatch", len(run["violated"]))
         yield number("strongroom_ledger_duplicates_detected", run["duplicates"])
         if run["age_s"] is not None:
             yield number("strongroom_reconciliation_age_seconds", run["age_s"])
@@ -107,11 +108,10 @@ class Standing:
 
 async def _facts(db: Connection) -> Facts:
     (standing,) = await db.fetch(sql.standing)
-    (reconciliation,) = await db.fetch(sql.reconciliation)
     return Facts(
         await db.fetch(sql.connections),
         standing,
-        reconciliation,
+        await verdict(db),
         await db.fetch(sql.dead_letters),
     )
 
