@@ -90,6 +90,11 @@ def wrong_state(status: str) -> WrongState:
     return WrongState(f"The current state is {status}.")
 
 
+def code_of(error: Exception) -> str:
+    """The code that callers, logs and metrics know it by."""
+    return error.code if isinstance(error, StrongroomError) else "internal_error"
+
+
 def invalid(field: str, message: str) -> Invalid:
     """What is wrong with one field of a request."""
     return Invalid(f"{field} {message}.", [{"field": field, "message": message}])

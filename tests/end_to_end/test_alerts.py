@@ -150,6 +150,9 @@ def watched(*, hasty: bool = False) -> Iterator[Watched]:
             note = up.folder / NOTE
             with watching(note, folder / "prometheus", hasty=hasty) as prometheus:
                 operator, user = made(up, "--role", "operator"), made(up, "--fund", "1000")
+                # What has risen has done so for who saw it before.
+                both = "strongroom_refusals_total and on () strongroom_db_deadlocks_total"
+                eventually(lambda: prometheus.has(both), "Prometheus has looked", SEEN_S)
                 yield Watched(up, operator, user, prometheus)
 
 

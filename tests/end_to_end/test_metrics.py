@@ -247,7 +247,7 @@ def test_nothing_that_callers_make_up_becomes_a_series(played: Played) -> None:
     assert after.values.keys() - before.values.keys() == set()
     unknown = {"method": "GET", "path": "(unknown)", "status": "404"}
     grown = [page.value("strongroom_requests_total", **unknown) for page in (before, after)]
-    assert grown[1] - grown[0] == 100
+    assert grown[1] - grown[0] == 200
 
 
 METHOD = (400, 405)
@@ -261,23 +261,23 @@ def test_the_port_of_the_api_tells_the_same(played: Played) -> None:
     assert parsed(page.body.decode()).types == of(played, "api-1").types
 
 
-def test_a_process_that_is_started_again_is_found_where_it_was(played: Played) -> None:
-    before, pid = targets(played.up.folder), played.up.children()["worker-1"]
-    os.kill(pid, signal.SIGKILL)
+def test_a_process_is_found_where_it_was_until_its_instance_ends() -> None:
+    given = ("--port", "0", "--api-processes", "1")
+    with scratch() as folder, running(folder / "data", *given) as up:
+        up.ready()
+        before, pid = targets(up.folder), up.children()["worker-1"]
+        os.kill(pid, signal.SIGKILL)
 
-    def back() -> bool:
-        with contextlib.suppress(OSError):
-            found = of(played, "worker-1").value("strongroom_process_id")
-            return found not in (0, pid)
-        return False
+        def back() -> bool:
+            with contextlib.suppress(OSError):
+                found = scraped(before["worker-1"]).value("strongroom_process_id")
+                return found not in (0, pid)
+            return False
 
-    eventually(back, "the worker tells its metrics again", READY_S)
-    assert targets(played.up.folder) == before
-
-
-def test_an_instance_that_ended_leaves_no_note(played: Played) -> None:
-    assert played.up.end() == 0, played.up.words()
-    assert not (played.up.folder / NOTE).exists()
+        eventually(back, "the worker tells its metrics again", READY_S)
+        assert targets(up.folder) == before
+        assert up.end() == 0, up.words()
+        assert not (up.folder / NOTE).exists()
 
 
 # A database that does not answer ----------------------------------------------------------------

@@ -445,7 +445,7 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    through: Any = table(house, Seen(house.executor), routes)
+    through: Any = table(house, Seen(), routes)
     typed: tuple[Scope, Receive, Send] = (scope, receive, send)
     await through(*typed)
     start, end = sent

@@ -119,6 +119,7 @@ def run(house: House, *args: str) -> Ended:
     return cli(*args, env=house.env)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("queue", ["betting_match", "betting_settle"])
 def test_nothing_of_a_paused_queue_is_done_and_a_resume_loses_nothing(
     busy: House, queue: str
@@ -144,6 +145,7 @@ def test_nothing_of_a_paused_queue_is_done_and_a_resume_loses_nothing(
     busy.assert_sound()
 
 
+@pytest.mark.alone
 def test_no_payout_commits_once_a_pause_has_answered(busy: House) -> None:
     operator = operator_of(busy)
     with betting(busy), busy.client() as client:
@@ -176,7 +178,7 @@ def test_a_limit_holds_on_every_process_within_a_second_and_after_a_restart(busy
 
         def refused(client: Client) -> bool:
             answer = client.post("/api/bets", said, ann.token)
-            assert answer.status in (202, 503), answer.body
+            assert answer.status in (202, 429, 503), answer.body
             return answer.status == 503 and answer.problem == "lane_closed"
 
         path = "/api/ops/limits/lane.PlaceBet.open"
@@ -193,7 +195,7 @@ def test_a_limit_holds_on_every_process_within_a_second_and_after_a_restart(busy
             one["name"]: one for one in here.get("/api/ops/limits", operator.token).json["items"]
         }
         assert listed["lane.PlaceBet.open"]["reason"] == "the final"
-        assert not listed["rate.global"]["changed"]
+        assert not listed["writes.deadline_ms"]["changed"]
         assert here.write("DELETE", path, None, operator.token).status == 200
         eventually(lambda: not refused(there), "bets are taken again", SOON_S)
 

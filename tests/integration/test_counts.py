@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from integration.test_worker import Desk, pair, to_wish
-from playing import People, codes_of, ticket
+from playing import PATIENCE_S, People, codes_of, somebody_waits, ticket
+from serving import Clones, Server
 from strongroom.clock import monotonic
 from strongroom.core.db import Database
 from strongroom.core.events import Subscriber, bind
@@ -18,6 +20,8 @@ from strongroom.main import Strongroom
 from wishes import Wish
 
 __all__ = ["pair"]
+
+LOCK = "SELECT pg_advisory_xact_lock(1)"
 
 RECORDED = """
 INSERT INTO audit.reconciliations (id, requested_by, began_at, duration_ms, clean, findings, mode)
@@ -103,7 +107,8 @@ async def test_however_many_scrape_the_database_is_asked_once(house: Strongroom)
     standing = Standing(house.audit, archives=False)
     await asyncio.gather(*(standing.ask() for _ in range(20)))
     await standing.ask()
-    assert house.audit.spent.rooms["metrics"].count == 5
+    rooms = house.audit.spent.rooms
+    assert (rooms["metrics"].count, rooms["audit"].count) == (4, 1)
     named = {metric.name for metric in standing.metrics()}
     assert {"strongroom_queue_length", "strongroom_payouts_paused"} <= named
 
@@ -119,7 +124,7 @@ async def test_an_archive_that_never_began_is_told_of_where_there_should_be_one(
 ) -> None:
     standing = Standing(house.audit, archives=meant)
     await standing.ask()
-    told = {one.name: one.samples[0].value for one in standing.metrics() if one.samples}
+    told = told_of(standing)
     assert told["strongroom_database_up"] == 1
     assert told.get("strongroom_archive_running") == running
 
@@ -133,6 +138,63 @@ async def test_a_database_that_is_gone_does_not_keep_the_page_from_being_made(
         page = (await metrics.text()).decode()
     assert "strongroom_database_up 0.0" in page
     assert "strongroom_groups_total" in page and "strongroom_payouts_paused" not in page
+
+
+async def test_one_page_is_made_at_a_time_for_all_who_ask(house: Strongroom) -> None:
+    begun, go_on = 0, threading.Event()
+
+    def source() -> list[Any]:
+        nonlocal begun
+        begun += 1
+        assert go_on.wait(PATIENCE_S)
+        return []
+
+    async with Metrics(house, "api", "api-1", source) as metrics, asyncio.timeout(PATIENCE_S):
+        asking = [asyncio.create_task(metrics.text()) for _ in range(20)]
+        while not begun:
+            await asyncio.sleep(0)
+        asking += [asyncio.create_task(metrics.text()) for _ in range(20)]
+        await asyncio.sleep(0)
+        go_on.set()
+        pages = await asyncio.gather(*asking)
+    assert (len(pages), len({*map(id, pages)}), begun) == (40, 2, 2)
+
+
+async def test_a_page_that_nobody_waits_for_any_more_is_made_for_the_others(
+    house: Strongroom,
+) -> None:
+    async with Metrics(house, "api", "api-1") as metrics:
+        one, other = (asyncio.create_task(metrics.text()) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        assert b"strongroom_groups_total" in await other
+
+
+async def test_locks_that_are_waited_for_are_those_of_this_database(
+    house: Strongroom, owner: Database, clones: Clones, server: Server
+) -> None:
+    other = clones.take()
+    async with Database(server.at(other), pool_size=3) as others:
+        assert await waits_seen(house, others) == 0
+        assert await waits_seen(house, owner) == 1
+    clones.give_back(other)
+
+
+async def waits_seen(house: Strongroom, db: Database) -> float:
+    """How many waits are told of while one session of this database waits for another."""
+    async with db.transaction() as holds:
+        await holds.execute(LOCK)
+        waiting = asyncio.create_task(db.fetchval(LOCK))
+        await somebody_waits(db)
+        standing = Standing(house.audit, archives=False)
+        await standing.ask()
+    await waiting
+    return told_of(standing)["strongroom_db_lock_waits"]
+
+
+def told_of(standing: Standing) -> dict[str, float]:
+    """The first value of each metric that has one."""
+    return {one.name: one.samples[0].value for one in standing.metrics() if one.samples}
 
 
 async def test_a_clean_look_at_a_part_does_not_clear_what_was_found_in_the_whole(

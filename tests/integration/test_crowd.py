@@ -325,7 +325,7 @@ ODD = {
 async def test_what_may_be_more_or_less_than_one_request_is_left_to_the_parser(
     house: Strongroom,
 ) -> None:
-    overflow = Overflow(house, Seen(house.executor))
+    overflow = Overflow(house, Seen())
     overflow.learn("POST", "/api/bets", PlaceBet)
     for what, rest in PLAIN.items():
         assert overflow.wish(FIRST + rest) == (b"POST", b"/api/bets"), what

@@ -253,7 +253,7 @@ class Desk:
 
     def __init__(self, house: Strongroom, token: str) -> None:
         self.house, self._token = house, token
-        self._through: Any = table(house, Seen(house.executor), ORDERS_REPORTS)
+        self._through: Any = table(house, Seen(), ORDERS_REPORTS)
 
     async def ask(self, path: str, *, stays_for: int | None = None) -> Answer:
         """The answer; a caller who stays for so many portions only sees no more."""

@@ -208,7 +208,7 @@ async def offices(database_url: str, tmp_path: Path) -> AsyncIterator[Offices]:
             house.rate_limits = RateLimits(found, clock=lambda: time[0])
         await house.__aenter__()
         opened.append(house)
-        app = table(house, Seen(house.executor), [*ROUTES, *routes])
+        app = table(house, Seen(), [*ROUTES, *routes])
         return Office(house, app, time)
 
     yield office

@@ -8,14 +8,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from playing import PATIENCE_S, Houses, People, balance, somebody_waits
 from strongroom.core.commands import Command
 from strongroom.core.db import Database
 from strongroom.core.events import DeadLetters, Event, Subscriber, bind
+from strongroom.doors.traces.ids import of_event
 from strongroom.doors.worker import Worker, worker
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
+from unit.test_traces_sent import traced
 from wishes import Wish
 
 QUEUE = "wishes"
@@ -46,9 +49,9 @@ class Desk:
         subscribers = [Subscriber(QUEUE, ("tests.Wished",), react)]
         return Worker(at.database, at.executor, at.transport, subscribers, **more)
 
-    async def wish(self, *wishes: dict[str, Any]) -> list[Event]:
+    async def wish(self, *wishes: dict[str, Any], request: UUID | None = None) -> list[Event]:
         events = [
-            Event(id=uuid7(), type="tests.Wished", key=uuid7(), payload=said) for said in wishes
+            Event(uuid7(), "tests.Wished", uuid7(), said, correlation=request) for said in wishes
         ]
         async with self.house.database.transaction() as db:
             await self.house.transport.publish(db, events)
@@ -325,13 +328,66 @@ async def test_one_failing_chore_does_not_keep_the_others_from_running(
     assert await received(desk, pair) == 3
 
 
+BREAKS_OFF = """
+CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'the batch breaks off'; END $$;
+CREATE TRIGGER break_off BEFORE UPDATE ON pgmq.q_wishes FOR EACH ROW
+    WHEN (new.read_ct = old.read_ct) EXECUTE FUNCTION break_off();
+"""
+"""A message can be read, and not be given back."""
+
+
+async def test_what_failed_in_a_batch_that_broke_off_has_not_failed_in_the_next(
+    desk: Desk, pair: dict[str, str]
+) -> None:
+    failing = True
+
+    def react(event: Event) -> Command:
+        if failing:
+            raise ZeroDivisionError
+        return to_wish(event)
+
+    with traced(200) as (collector, traces):
+        desk.house.executor.tracing = traces
+        await desk.wish(pair, request=uuid7())
+        work = desk.worker(react)
+        async with desk.owner.transaction() as db:
+            await db.execute(BREAKS_OFF)
+        with pytest.raises(Exception, match="the batch breaks off"):
+            await work.work_once(QUEUE)
+        await desk.owner.fetch("DROP TRIGGER break_off ON pgmq.q_wishes")
+        await desk.come_back()
+        failing = False
+        await work.work_once(QUEUE)
+        traces.close()
+    taken = [span for span in collector.spans if span.name == f"process {QUEUE}"]
+    assert [span.status.code for span in taken] == [
+        Status.STATUS_CODE_ERROR,
+        Status.STATUS_CODE_UNSET,
+    ]
+
+
+async def test_each_time_that_a_message_is_put_off_has_a_span_of_its_own(
+    desk: Desk, pair: dict[str, str]
+) -> None:
+    with traced(200) as (collector, traces):
+        desk.house.executor.tracing = traces
+        [event] = await desk.wish(pair | {"fate": "busy"}, request=uuid7())
+        work = desk.worker()
+        for _ in range(3):
+            await work.work_once(QUEUE)
+            await desk.come_back()
+        traces.close()
+    taken = [span for span in collector.spans if span.name == f"process {QUEUE}"]
+    assert len(taken) == 3 == len({span.span_id for span in taken})
+    assert {span.parent_span_id for span in taken} == {of_event(event.id).to_bytes(8)}
+
+
 async def test_what_a_message_led_to_knows_where_it_all_began(
     desk: Desk, pair: dict[str, str]
 ) -> None:
     request = uuid7()
-    event = Event(id=uuid7(), type="tests.Wished", key=uuid7(), payload=pair, correlation=request)
-    async with desk.house.database.transaction() as db:
-        await desk.house.transport.publish(db, [event])
+    [event] = await desk.wish(pair, request=request)
     await desk.worker().work_once(QUEUE)
     row = await desk.owner.fetchrow(
         "SELECT causation, correlation FROM events.log WHERE type = 'tests.Granted'"

@@ -18,6 +18,10 @@ Some.Package==1.4.2 ; sys_platform == 'linux' \\
     --hash=sha256:00
 other==2.0 \\
     --hash=sha256:11
+twice==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:22
+twice==2.5.5 ; python_full_version >= '3.12' \\
+    --hash=sha256:33
 """
 
 
@@ -43,6 +47,7 @@ def asked(folder: Path, *records: dict[str, Any]) -> subprocess.CompletedProcess
         ({"introduced": "1.0"}, {"fixed": "1.4.3"}),
         ({"introduced": "0"}, {"last_affected": "1.4.2"}),
         ({"introduced": "0"}, {"fixed": "1.1"}, {"introduced": "1.4"}, {"fixed": "1.5"}),
+        ({"introduced": "1.4.2"}, {"last_affected": "1.4.2"}),
     ],
 )
 def test_a_weakness_of_the_locked_version_is_found_under_any_spelling(
@@ -58,13 +63,20 @@ def test_a_weakness_of_the_locked_version_is_found_under_any_spelling(
         record("some-package", {"introduced": "0"}, {"fixed": "1.4.2"}),
         record("some-package", {"introduced": "1.5"}),
         record("some-package", {"introduced": "0"}, {"last_affected": "1.4.1"}),
+        record("some-package", {"introduced": "1.4.1"}, {"last_affected": "1.4.1"}),
         record("some-package", {"introduced": "0"}, withdrawn="2026-01-01T00:00:00Z"),
         record("another", {"introduced": "0"}),
     ],
 )
 def test_a_weakness_of_other_versions_is_none(tmp_path: Path, other: dict[str, Any]) -> None:
     done = asked(tmp_path, other)
-    assert done.returncode == 0 and "2 packages, 0 known weaknesses." in done.stdout
+    assert done.returncode == 0 and "3 packages, 0 known weaknesses." in done.stdout
+
+
+def test_of_a_package_that_is_locked_twice_each_version_is_judged(tmp_path: Path) -> None:
+    done = asked(tmp_path, record("twice", {"introduced": "0"}, {"fixed": "2.5"}))
+    assert done.returncode == 1 and "twice 2.4.6: PYSEC-1" in done.stdout
+    assert "twice 2.5.5" not in done.stdout
 
 
 def test_a_version_that_is_named_by_itself_is_found(tmp_path: Path) -> None:

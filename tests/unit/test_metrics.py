@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -14,14 +15,13 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from strongroom.core.commands import Executor
-from strongroom.core.db import Database
 from strongroom.core.db.queries import Queries
 from strongroom.core.db.spent import Spent, label_of
 from strongroom.doors.http.app import ROUTES
 from strongroom.doors.http.problems import MethodNotAllowed
 from strongroom.doors.http.routing import NoSuchPath
 from strongroom.doors.http.seen import OTHER, UNKNOWN, Seen, kind_of
+from strongroom.doors.http.server import bound
 from strongroom.doors.metrics import METRICS, targets
 from strongroom.doors.metrics.names import number, spreads
 from strongroom.tally import SECONDS, Tally
@@ -49,12 +49,8 @@ def text_of(*metrics: Metric) -> list[str]:
     return generate_latest(registry).decode().splitlines()
 
 
-async def silence(*_: object) -> None:
-    """Where events go that nobody hears."""
-
-
 def seen() -> Seen:
-    found = Seen(Executor(Database("postgresql://nowhere"), silence))
+    found = Seen()
     found.learn(ROUTES)
     return found
 
@@ -154,6 +150,7 @@ def test_every_route_is_of_a_kind() -> None:
     assert kinds["POST /api/bets"] == "write"
     assert kinds["POST /api/wallets/query"] == "read"
     assert kinds["GET /api/reports/revenue"] == "report"
+    assert kinds["GET /api/events/{id}/attendees"] == "report"
     assert set(kinds.values()) == {"write", "read", "report", "page"}
 
 
@@ -193,9 +190,12 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
         assert second.getsockname()[1] > port
 
 
-def test_an_address_that_is_not_ours_is_an_error() -> None:
-    with pytest.raises(OSError):
-        targets.listening_from("192.0.2.1", 0)
+def test_an_address_that_is_not_ours_is_an_error_and_leaves_nothing_open() -> None:
+    files = os.listdir("/proc/self/fd")
+    for listen in (targets.listening_from, bound):
+        with pytest.raises(OSError):
+            listen("192.0.2.1", 0)
+    assert os.listdir("/proc/self/fd") == files
 
 
 def test_the_note_is_what_prometheus_reads(tmp_path: Path) -> None:

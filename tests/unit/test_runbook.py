@@ -38,6 +38,7 @@ OTHER_NAMES = {
     # what a bug is answered with
     "internal_error",
     # of log lines
+    "request_id",
     "waited_ms",
     "connection_ms",
     "locking_ms",

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from strongroom.core.events import Event, Message
-from strongroom.doors.traces.ids import RANDOM, of_event, of_message, parent_of, picker
+from strongroom.core.events import Event
+from strongroom.doors.traces.ids import RANDOM, of_event, parent_of, picker
 from strongroom.ids import uuid7
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -49,6 +49,3 @@ def test_a_share_of_our_own_ids_is_traced() -> None:
 def test_whoever_takes_an_event_knows_its_span() -> None:
     event = Event(uuid7(), "betting.BetPlaced", uuid4(), None)
     assert of_event(UUID(str(event.id))) == of_event(event.id) > 0
-    first, again = (Message(1, attempt, event, "") for attempt in (1, 2))
-    spans = {of_message("one", first), of_message("one", again), of_message("other", first)}
-    assert len(spans) == 3

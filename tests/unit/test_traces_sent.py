@@ -8,6 +8,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from select import select
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +21,12 @@ from structlog.testing import capture_logs
 
 from strongroom.core.commands.course import Course
 from strongroom.core.events import Event
-from strongroom.doors.traces import sending
+from strongroom.doors.traces import check, sending
 from strongroom.doors.traces.ids import RANDOM, of_event
 from strongroom.doors.traces.sending import (
     UnfitCollector,
     UnknownCompression,
+    UnreadableCertificate,
     UnreadableHeaders,
     compresses,
     endpoint_of,
@@ -32,6 +34,7 @@ from strongroom.doors.traces.sending import (
 )
 from strongroom.doors.traces.spans import MOST_EVENTS, Traces
 from strongroom.ids import uuid7
+from strongroom.settings import Settings
 
 PATIENCE_S = 60.0
 
@@ -129,16 +132,16 @@ def test_what_is_sent_is_what_a_collector_reads() -> None:
     said = f"00-{trace.hex}-{caller:016x}-01".encode()
     with traced(200) as (collector, traces):
         entered = traces.enter(uuid7(), said)
-        traces.answered(entered, "BREW", "/api/bets", 503, 1.0, ValueError("a secret"))
+        traces.answered(entered, "GET", "/api/bets", 503, 1.0, ValueError("a secret"))
         traces.close()
         (span,) = collector.spans
     assert (span.trace_id, span.parent_span_id) == (trace.bytes, caller.to_bytes(8))
-    assert (span.name, span.kind) == ("_OTHER /api/bets", Span.SPAN_KIND_SERVER)
+    assert (span.name, span.kind) == ("GET /api/bets", Span.SPAN_KIND_SERVER)
     assert span.status.code == span.status.STATUS_CODE_ERROR
     assert 0 < span.start_time_unix_nano < span.end_time_unix_nano
     told = {one.key: one.value.string_value or one.value.int_value for one in span.attributes}
     assert told == {
-        "http.request.method": "_OTHER",
+        "http.request.method": "GET",
         "http.route": "/api/bets",
         "http.response.status_code": 503,
         "error.type": "internal_error",
@@ -267,6 +270,20 @@ def test_a_way_to_pack_them_that_there_is_not_is_refused() -> None:
 def test_what_is_no_address_of_a_collector_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(UnfitCollector):
         endpoint_of(url)
+
+
+def test_certificates_that_cannot_be_read_are_refused_before_any_process_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = tmp_path / "none.pem"
+    none.write_text("no certificate")
+    for name in (sending.CERTIFICATE, sending.CLIENT_CERTIFICATE):
+        for path in (none, tmp_path / "missing.pem"):
+            with monkeypatch.context() as said:
+                said.setenv(name, str(path))
+                check(Settings(otlp_url="http://127.0.0.1:9"))
+                with pytest.raises(UnreadableCertificate):
+                    check(Settings(otlp_url="https://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 import structlog
-from litestar import Litestar, Response, asgi
+from litestar import Litestar, Request, Response, asgi
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from strongroom.core.db.migrate import newest
+from strongroom.core.db.schema import newest
 from strongroom.doors.http import openapi
 from strongroom.doors.http.betting_routes import BETTING
 from strongroom.doors.http.money_routes import MONEY
@@ -30,7 +31,7 @@ from strongroom.doors.http.policies import (
     style_of,
 )
 from strongroom.doors.http.problems import MethodNotAllowed, UnreadableRequest, problem
-from strongroom.doors.http.routing import NoSuchPath, Routes, answer, answer_problem, table
+from strongroom.doors.http.routing import NoSuchPath, Routes, answer, table
 from strongroom.doors.http.seen import Seen
 from strongroom.doors.http.ticketing_routes import TICKETING
 from strongroom.doors.http.user_routes import USERS
@@ -63,12 +64,13 @@ def application(house: Strongroom, seen: Seen, overflow: Overflow, metrics: Metr
             yield
 
     api = table(house, seen, ROUTES, overflow)
+    elsewhere = _elsewhere(seen)
     others = Litestar(
         route_handlers=_plain(house, metrics),
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,
-        exception_handlers={Exception: _elsewhere, HTTPException: _elsewhere},
+        exception_handlers={Exception: elsewhere, HTTPException: elsewhere},
     )
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,8 +125,7 @@ def _page(
 
     async def through(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":  # type: ignore[typeddict-item]
-            await answer_problem(send, MethodNotAllowed(), [(b"allow", b"GET")])
-            return
+            raise MethodNotAllowed()
         status, body = await show()
         headers = [(b"content-type", media), (b"x-request-id", str(uuid7()).encode()), *policies]
         await answer(send, status, headers, body)
@@ -132,24 +133,31 @@ def _page(
     return asgi(path, is_mount=False, copy_scope=False)(through)
 
 
-def _elsewhere(_: object, error: Exception) -> Response[bytes]:
+def _elsewhere(seen: Seen) -> Callable[[Request[Any, Any, Any], Exception], Response[bytes]]:
     """Errors outside the table: unknown paths, unreadable requests, bugs."""
-    request_id = str(uuid7())
-    status = getattr(error, "status_code", 500)
-    if status == 404:
-        error = NoSuchPath()
-    elif 400 <= status < 500:
-        error = UnreadableRequest()
-    elif not isinstance(error, StrongroomError):
-        log.error("bug", request_id=request_id, exc_info=error)
-    code, body, more = problem(error, request_id)
-    headers = {name.decode(): value.decode() for name, value in (*DATA, *more)}
-    return Response(
-        body,
-        status_code=code,
-        media_type="application/problem+json",
-        headers={**headers, "x-request-id": request_id},
-    )
+
+    def answered(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        request_id = str(uuid7())
+        status = getattr(error, "status_code", 500)
+        if status == 404:
+            error = NoSuchPath()
+        elif 400 <= status < 500:
+            error = UnreadableRequest()
+        elif not isinstance(error, StrongroomError):
+            log.error("bug", request_id=request_id, exc_info=error)
+        code, body, more = problem(error, request_id)
+        seen.request(request.method, None, code, 0.0, error)
+        if isinstance(error, MethodNotAllowed):
+            more.append((b"allow", b"GET"))
+        headers = {name.decode(): value.decode() for name, value in (*DATA, *more)}
+        return Response(
+            body,
+            status_code=code,
+            media_type="application/problem+json",
+            headers={**headers, "x-request-id": request_id},
+        )
+
+    return answered
 
 
 __all__ = ["ROUTES", "application"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from strongroom.clock import monotonic
-from strongroom.errors import StrongroomError
+from strongroom.errors import code_of
 from strongroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Journal:
             return
         outcome = "replayed" if call.replayed else "done"
         if error is not None:
-            ours = isinstance(error, StrongroomError)
-            outcome = error.code if ours else "internal_error"  # type: ignore[attr-defined]
+            outcome = code_of(error)
         more = {"left_out": self._left_out} if self._left_out else {}
         self._left_out = 0
         (log.warning if notable else log.info)(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -167,12 +167,12 @@ async def done(call: Call) -> ActionPage:
     return ActionPage(items, str(items[-1].id) if len(items) == limit else None)
 
 
-def end_dead(ending: Literal["retried", "discarded"], call: Call) -> EndDeadLetters:
+def retry_dead(call: Call) -> EndDeadLetters:
     asked: DeadLettersBody = call.body
     if asked.before is not None and asked.before.year not in YEARS:
         raise invalid("before", "lies too far away")
     return EndDeadLetters(
-        ending,
+        "retried",
         asked.queue,
         asked.type,
         asked.before,
@@ -302,7 +302,7 @@ OPS: Routes = [
         "Sends dead letters to their queues again, oldest first.",
         DeadLettersBody,
         DeadLettersEnded,
-        command=lambda call: end_dead("retried", call),
+        command=retry_dead,
         problems=("not_found",),
         limited="never",
     ),

@@ -15,6 +15,7 @@ from strongroom.errors import (
     Refused,
     StoredRefusal,
     StrongroomError,
+    code_of,
 )
 
 STATUS_OF_KIND: dict[type[StrongroomError], int] = {
@@ -131,7 +132,7 @@ def status_of_code(code: str) -> int:
 def problem(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """(status, body, further headers). What is no StrongroomError is a bug and says nothing."""
     if not isinstance(error, StrongroomError):
-        return 500, _body(500, "internal_error", "Something went wrong here.", request_id), []
+        return 500, _body(500, code_of(error), "Something went wrong here.", request_id), []
     status = status_of(error)
     headers: list[tuple[bytes, bytes]] = []
     errors: Any = msgspec.UNSET

@@ -40,10 +40,9 @@ from strongroom.doors.http.problems import (
     MethodNotAllowed,
     UnreadableRequest,
     problem,
-    status_of,
 )
 from strongroom.doors.http.quotas import Headers, Limited, Quota
-from strongroom.doors.http.seen import Seen
+from strongroom.doors.http.seen import METHODS, Seen
 from strongroom.errors import Busy, Forbidden, Invalid, NotFound, StrongroomError
 from strongroom.ids import uuid7
 from strongroom.main import Strongroom
@@ -57,6 +56,9 @@ MOST_HEADERS, HEADER_BYTES = 100, 32 * 1024
 
 TRACEPARENT = b"traceparent"
 """Whose trace the caller's is, as W3C Trace Context has it."""
+
+NO_METHOD = "_OTHER"
+"""What a trace has for one that anybody else invents, as OpenTelemetry has it."""
 
 ONCE = (b"authorization", b"content-type", b"content-length", b"host")
 """Said twice, one proxy goes by the first and another by the last."""
@@ -107,24 +109,19 @@ async def answer(
     if not isinstance(body, bytes):
         try:
             async for portion in body:
-                async with asyncio.timeout(STALLED_S):
-                    await send({"type": "http.response.body", "body": portion, "more_body": True})
-        except TimeoutError:
-            log.info("the caller stopped reading")
-            return
+                try:
+                    async with asyncio.timeout(STALLED_S):
+                        await send(
+                            {"type": "http.response.body", "body": portion, "more_body": True}
+                        )
+                except TimeoutError:
+                    log.info("the caller stopped reading")
+                    return
         finally:
             if isinstance(body, AsyncGenerator):
                 await body.aclose()
         body = b""
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def answer_problem(send: Send, error: Exception, more: Headers) -> None:
-    """Sends an error as a problem document, where no route was found for it."""
-    request_id = str(uuid7())
-    status, body, further = problem(error, request_id)
-    headers = [(b"content-type", PROBLEM), (b"x-request-id", request_id.encode()), *DATA]
-    await answer(send, status, [*headers, *further, *more], body)
 
 
 class NoSuchPath(NotFound):
@@ -301,11 +298,16 @@ class Door:
     """One path: finds the method's route and lets the request through it."""
 
     def __init__(
-        self, house: Strongroom, seen: Seen, routes: list[Route], overflow: Overflow | None
+        self,
+        house: Strongroom,
+        seen: Seen,
+        journal: Journal,
+        routes: list[Route],
+        overflow: Overflow | None,
     ) -> None:
         self._path = routes[0].path
-        self._house, self._seen, self._overflow = house, seen, overflow
-        self._journal = Journal(house.settings)
+        self._house, self._overflow = house, overflow
+        self._seen, self._journal = seen, journal
         self._learned: set[str] = set()
         self._routes = {route.method: route for route in routes}
         limits = house.rate_limits
@@ -352,19 +354,35 @@ class Door:
                     body = read
                     headers += DATA
         except (Exception, asyncio.CancelledError) as error:
-            refused = error if isinstance(error, Exception) else _cut_short(call)
-            if not isinstance(refused, StrongroomError):
-                log.error("bug", request_id=named, path=self._path, exc_info=refused)
+            refused = self._refusal(call, error)
             status, body, more = problem(refused, named)
             headers[0] = (b"content-type", PROBLEM)
             headers += DATA
             headers += more
+        if not isinstance(body, bytes):
+            try:
+                await answer(send, status, headers, body)
+            except (Exception, asyncio.CancelledError) as error:
+                # The rest is left out, and with it the end: the caller sees that something is
+                # missing. It is counted as what it would have been, had nothing been sent.
+                refused = self._refusal(call, error)
+                status, _, _ = problem(refused, named)
         seconds = monotonic() - began
         self._seen.request(method, self._path, status, seconds, refused)
         self._journal.request(call, self._path, status, seconds, refused)
         if tracing is not None and entered is not None:
-            tracing.answered(entered, method, self._path, status, began, refused)
-        await answer(send, status, headers, body)
+            known = method if method in METHODS else NO_METHOD
+            tracing.answered(entered, known, self._path, status, began, refused)
+        if isinstance(body, bytes):
+            await answer(send, status, headers, body)
+
+    def _refusal(self, call: Call, error: BaseException) -> Exception:
+        """What a request came to that was not done; what is no refusal is logged."""
+        refused = error if isinstance(error, Exception) else _cut_short(call)
+        if not isinstance(refused, StrongroomError):
+            request_id = str(call.request_id)
+            log.error("bug", request_id=request_id, path=self._path, exc_info=refused)
+        return refused
 
     async def _admit(self, route: Route, call: Call, headers: Headers) -> None:
         """Who it is, whether they may, how often, and what they ask; nothing of the body yet.
@@ -463,13 +481,14 @@ def table(
     """All paths of the table as one application: literal ones by name, the others by shape.
     `overflow` learns from it whose commands come from where."""
     seen.learn(routes)
+    journal = Journal(house.settings)
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     literal: dict[str, Door] = {}
     shaped: list[tuple[re.Pattern[str], Door]] = []
     for path, at in by_path.items():
-        door = Door(house, seen, at, overflow)
+        door = Door(house, seen, journal, at, overflow)
         if "{" in path:
             shaped.append((re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), door))
         else:
@@ -486,8 +505,10 @@ def table(
             if match:
                 await door(scope, receive, send, match.groupdict())
                 return
-        nowhere = NoSuchPath()
-        seen.request(scope["method"], None, status_of(nowhere), 0.0, nowhere)  # type: ignore[typeddict-item]
-        await answer_problem(send, nowhere, [])
+        nowhere, request_id = NoSuchPath(), str(uuid7())
+        status, body, _ = problem(nowhere, request_id)
+        seen.request(scope["method"], None, status, 0.0, nowhere)  # type: ignore[typeddict-item]
+        headers = [(b"content-type", PROBLEM), (b"x-request-id", request_id.encode()), *DATA]
+        await answer(send, status, headers, body)
 
     return through

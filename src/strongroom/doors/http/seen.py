@@ -6,15 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
-from strongroom.core.commands import Executor
 from strongroom.core.guard import Cache
 from strongroom.doors.metrics import Metrics, counted
 from strongroom.doors.metrics.names import numbers, spreads
-from strongroom.errors import StrongroomError
+from strongroom.errors import code_of
 from strongroom.main import Strongroom
 from strongroom.tally import Tally
 
@@ -38,17 +35,17 @@ Kind = Literal["write", "read", "report", "page"]
 def kind_of(route: Route) -> Kind:
     if route.command is not None:
         return "write"
-    if route.limited == "reports":
+    if "format" in route.query:  # what may be a file takes as long as its caller reads
         return "report"
     return "read" if route.answer is not None else "page"
 
 
-class Seen(Collector):
-    """Requests by method, path and status, their times by kind, problems by code; with them the
-    groups that came of them, and how often what was asked lay in a cache."""
+class Seen:
+    """Requests by method, path and status, their times by kind, problems by code; with them how
+    often what was asked lay in a cache."""
 
-    def __init__(self, executor: Executor, caches: Mapping[str, Cache[Any]] | None = None) -> None:
-        self._executor, self._caches = executor, caches or {}
+    def __init__(self, caches: Mapping[str, Cache[Any]] | None = None) -> None:
+        self._caches = caches or {}
         self._requests: Counter[tuple[str, str, int]] = Counter()
         # There from the start: a counter that is first seen at 1 has not risen for Prometheus.
         self._refusals: Counter[str] = Counter({"internal_error": 0, "outcome_unknown": 0})
@@ -80,11 +77,10 @@ class Seen(Collector):
             method = OTHER
         self._requests[method, named, status] += 1
         if error is not None:
-            ours = isinstance(error, StrongroomError)
-            self._refusals[error.code if ours else "internal_error"] += 1  # type: ignore[attr-defined]
+            self._refusals[code_of(error)] += 1
 
     def requests(self) -> Iterator[Metric]:
-        """What this door alone counts."""
+        """What this door counts."""
         seen = list(self._requests.items())
         failed: Counter[tuple[str, str]] = Counter(dict.fromkeys(self._times_of, 0))
         for (method, path, status), count in seen:
@@ -101,16 +97,6 @@ class Seen(Collector):
             [([kind], one) for kind, one in self._times.items()],
         )
         yield from counted.caches(self._caches)
-
-    def collect(self) -> Iterator[Metric]:
-        """What is counted in this process, without asking the database."""
-        yield from self.requests()
-        yield from counted.groups(self._executor)
-
-    def text(self) -> bytes:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(registry)
 
 
 def metrics_of(

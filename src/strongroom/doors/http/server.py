@@ -13,6 +13,7 @@ from strongroom.doors.http.connection import Connection
 from strongroom.doors.http.overflow import Overflow
 from strongroom.doors.http.policies import of_every_answer
 from strongroom.doors.http.seen import Seen, metrics_of
+from strongroom.doors.sockets import listening_at
 from strongroom.main import DRAIN_S, Strongroom
 
 BACKLOG = 4096
@@ -28,14 +29,8 @@ TICKS = 5
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A listening socket; OSError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((host, port))
-    found.listen(BACKLOG)
-    found.set_inheritable(True)
-    return found
+    """The socket of an API; OSError when the port is taken."""
+    return listening_at(host, port, BACKLOG)
 
 
 class Server(uvicorn.Server):
@@ -93,7 +88,7 @@ def configured(
     house: Strongroom, name: str = "api", scraped: socket.socket | None = None
 ) -> uvicorn.Config:
     """The application, and what is spoken on a connection to it."""
-    seen = Seen(house.executor, house.caches)
+    seen = Seen(house.caches)
     metrics = metrics_of(house, seen, name, scraped)
     overflow = Overflow(house, seen)
     settings = house.settings

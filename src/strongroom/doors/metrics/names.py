@@ -47,7 +47,7 @@ _API: dict[str, Described] = {
     "strongroom_requests_failed_total": Described(
         "counter",
         ("method", "path"),
-        "Requests answered by 5xx.",
+        "Requests answered by 5xx, or broken off in the midst of their answer.",
         "API",
         ("POST", "/api/bets"),
     ),
@@ -61,8 +61,8 @@ _API: dict[str, Described] = {
     "strongroom_request_duration_seconds": Described(
         "histogram",
         ("kind",),
-        "Time to answer a route: write, read, report (statistics and exports) or page (what is not "
-        "JSON).",
+        "Time to answer a route: write, read, report (statistics and exports, until all of them "
+        "is sent) or page (what is not JSON).",
         "API",
         ("write",),
     ),
@@ -265,7 +265,10 @@ _DATABASE: dict[str, Described] = {
         "every process, of the database",
     ),
     "strongroom_db_lock_waits": Described(
-        "gauge", (), "Locks that are waited for just now.", "every process, of the database"
+        "gauge",
+        (),
+        "Locks that sessions of this database wait for just now.",
+        "every process, of the database",
     ),
     "strongroom_db_deadlocks_total": Described(
         "counter",

@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from strongroom import __version__
 from strongroom.clock import monotonic
+from strongroom.core.guard import Gather
 from strongroom.doors.metrics import counted
 from strongroom.doors.metrics.names import number, numbers
 from strongroom.doors.metrics.standing import ANSWER_S, Standing
@@ -56,14 +57,13 @@ class Metrics(Collector):
         listening: socket.socket | None = None,
     ) -> None:
         self._house, self._service, self._name, self._more = house, service, name, more
-        settings = house.settings
-        archives = settings.backup_dir is not None and settings.database_url is None
-        self._standing = Standing(house.audit, archives=archives)
+        self._standing = Standing(house.audit, archives=house.settings.archives)
         self._listening = listening
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: _Server | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        self._pages: Gather[None, bytes] = Gather(self._page, deadline_s=float("inf"))
         ProcessCollector(namespace="strongroom", registry=self._registry)
 
     async def __aenter__(self) -> Metrics:
@@ -79,8 +79,14 @@ class Metrics(Collector):
         self._loop = None
 
     async def text(self) -> bytes:
-        """The page, for who asks from the event loop."""
-        return await asyncio.to_thread(generate_latest, self._registry)
+        """The page, for who asks from the event loop. One is made at a time, for all who wait:
+        strangers may ask for it, and each takes a thread as long as the database does."""
+        found = await self._pages.get(None)
+        assert found is not None, "there is always a page"
+        return found
+
+    async def _page(self, _: list[None]) -> Mapping[None, bytes]:
+        return {None: await asyncio.to_thread(generate_latest, self._registry)}
 
     def collect(self) -> Iterator[Metric]:
         """All of it; called from a thread beside the event loop."""

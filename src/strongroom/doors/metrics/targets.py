@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from strongroom.doors.sockets import listening_at
 from strongroom.errors import Refused
 from strongroom.settings import Settings
 
@@ -26,20 +27,11 @@ class MetricsUnusable(Refused):
 def listening_from(host: str, base: int) -> socket.socket:
     """A listening socket on the first port from `base` on that is free, or on any when it is 0;
     OSError when there is none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in range(base, min(base + TRIED, 65536)) if base else (0,):
-        found = socket.socket(family, socket.SOCK_STREAM)
-        # Not to be shared with one that still listens, only with what is over.
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind((host, port))
-            found.listen()
+            return listening_at(host, port)
         except OSError as error:
-            found.close()
             failed = error
-            continue
-        found.set_inheritable(True)
-        return found
     raise failed
 
 

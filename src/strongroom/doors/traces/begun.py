@@ -39,9 +39,11 @@ def check(settings: Settings) -> None:
         compresses,
         endpoint_of,
         headers_of,
+        tls_of,
     )
 
-    endpoint_of(settings.otlp_url)
+    if endpoint_of(settings.otlp_url).scheme == "https":
+        tls_of(os.environ)
     headers_of(os.environ.get(HEADERS, ""))
     compresses(os.environ.get(COMPRESSION, ""))
 

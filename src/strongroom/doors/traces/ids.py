@@ -7,11 +7,8 @@ so decide alike wherever they are looked at.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from uuid import UUID
-
-from strongroom.core.events import Message
 
 RANDOM = (1 << 56) - 1
 
@@ -44,9 +41,3 @@ def parent_of(traceparent: bytes) -> tuple[int, int] | None:
 def of_event(id: UUID) -> int:
     """The span of an event as it is written: who takes it knows its id, and so its span."""
     return id.int & HALF
-
-
-def of_message(queue: str, message: Message) -> int:
-    """The span of one attempt at a message."""
-    said = f"{queue}\0{message.event.id}\0{message.attempt}".encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest()) or 1

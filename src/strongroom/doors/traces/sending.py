@@ -122,7 +122,7 @@ class Sender:
         self._packed = compresses(os.environ.get(COMPRESSION, ""))
         if self._packed:
             self._headers["content-encoding"] = "gzip"
-        self._tls = _tls(os.environ) if self._url.scheme == "https" else None
+        self._tls = tls_of(os.environ) if self._url.scheme == "https" else None
         self._resource = ResourceSpans(resource=resource).SerializeToString()
         self._scope = ScopeSpans(scope=scope).SerializeToString()
         self._waiting: deque[bytes] = deque()
@@ -241,7 +241,7 @@ def _sized(message: bytes) -> bytes:
     return bytes(left) + message
 
 
-def _tls(environment: Mapping[str, str]) -> ssl.SSLContext:
+def tls_of(environment: Mapping[str, str]) -> ssl.SSLContext:
     """Whom a collector has to be, and who we are to it; by the names that OpenTelemetry uses."""
     try:
         context = ssl.create_default_context(cafile=environment.get(CERTIFICATE) or None)

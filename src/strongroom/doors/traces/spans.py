@@ -27,14 +27,12 @@ from strongroom.core.commands.course import Course, Entered
 from strongroom.core.commands.ticket import Origin
 from strongroom.core.db.spent import name_of
 from strongroom.core.events import Event, Message
-from strongroom.doors.traces.ids import RANDOM, of_event, of_message, parent_of, picker
+from strongroom.doors.traces.ids import RANDOM, of_event, parent_of, picker
 from strongroom.doors.traces.sending import Sender
-from strongroom.errors import StrongroomError
+from strongroom.errors import code_of
 
 MOST_STATEMENTS, MOST_EVENTS, MOST_LINKS, MOST_MESSAGES = 100, 50, 100, 50
 """Of one group or batch, events of one request. A settlement writes thousands."""
-
-METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})
 
 FAILED = Status(code=Status.STATUS_CODE_ERROR)
 
@@ -102,16 +100,14 @@ class Traces:
         if entered.origin is None:
             return
         self._open.discard(entered.origin)
-        known = method if method in METHODS else "_OTHER"
         told: dict[str, str | int] = {
-            "http.request.method": known,
+            "http.request.method": method,
             "http.route": path,
             "http.response.status_code": status,
         }
         if error is not None:
-            ours = isinstance(error, StrongroomError)
-            told["error.type"] = error.code if ours else "internal_error"  # type: ignore[attr-defined]
-        said = _alike(f"{known} {path}", Span.SPAN_KIND_SERVER, status >= 500, *told.items())
+            told["error.type"] = code_of(error)
+        said = _alike(f"{method} {path}", Span.SPAN_KIND_SERVER, status >= 500, *told.items())
         self._put(entered.origin, entered.parent, began, monotonic(), said)
 
     def statement(self, query: str, began: float, ended: float) -> None:
@@ -181,7 +177,7 @@ class Traces:
         for message in messages:
             request = message.event.correlation
             if request is not None and self._picks(request.int):
-                found[message.id] = request.int, of_message(queue, message)
+                found[message.id] = request.int, _new_id()
                 if len(found) == MOST_MESSAGES:
                     break
         return found

@@ -168,11 +168,21 @@ class Worker:
         return len(messages)
 
     async def _work(self, subscriber: Subscriber, messages: list[Message]) -> None:
+        tracing, queue = self._executor.tracing, subscriber.queue
+        if tracing is None:
+            await self._act(subscriber, messages)
+            return
         began = monotonic()
-        until = began + _lease_s(subscriber) - SPARE_S
-        tracing = self._executor.tracing
-        if tracing is not None:
-            self._origins[subscriber.queue] = tracing.takes(subscriber.queue, messages)
+        origins = self._origins[queue] = tracing.takes(queue, messages)
+        failed = self._again[queue] = set()
+        try:
+            await self._act(subscriber, messages)
+        finally:
+            del self._origins[queue], self._again[queue]
+            tracing.took(queue, messages, origins, began, failed)
+
+    async def _act(self, subscriber: Subscriber, messages: list[Message]) -> None:
+        until = monotonic() + _lease_s(subscriber) - SPARE_S
         commands: Commands = {}
         errands: Errands = {}
         done: list[Message] = []
@@ -193,10 +203,6 @@ class Worker:
         await self._groups(subscriber.queue, commands)
         for chunk in chunks(list(errands)):
             await self._perform(subscriber.queue, {one: errands[one] for one in chunk}, until)
-        if tracing is not None:
-            origins = self._origins.pop(subscriber.queue)
-            failed = self._again.pop(subscriber.queue, set())
-            tracing.took(subscriber.queue, messages, origins, began, failed)
 
     async def _perform(self, queue: str, wanted: Errands, until: float) -> None:
         """One call outside; what comes of it commits with the end of the messages."""
@@ -286,7 +292,7 @@ class Worker:
         """Later and later, then never again: with its error into the dead letters."""
         jobs = self.jobs[queue]
         if self._executor.tracing is not None:
-            self._again.setdefault(queue, set()).update(message.id for message in messages)
+            self._again[queue].update(message.id for message in messages)
         for message in messages:
             jobs.failed += 1
             log.warning(
