@@ -24,9 +24,12 @@ NONE, SOME, UNKNOWN = 0, 1, 2
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
-def locked(text: str) -> dict[str, str]:
-    """Versions by name, of a file of requirements."""
-    return {canonicalize_name(name): version for name, version in PINNED.findall(text)}
+def locked(text: str) -> dict[str, set[str]]:
+    """Versions by name, of a file of requirements; more than one where Python's version decides."""
+    found: dict[str, set[str]] = {}
+    for name, version in PINNED.findall(text):
+        found.setdefault(canonicalize_name(name), set()).add(version)
+    return found
 
 
 def affected(version: Version, entry: dict[str, Any]) -> bool:
@@ -39,7 +42,7 @@ def affected(version: Version, entry: dict[str, Any]) -> bool:
         inside = False
         for event in sorted(span["events"], key=_at):
             (kind, said), *_ = event.items()
-            at = Version("0") if said == "0" else Version(said)
+            at = Version(said)
             if kind == "introduced" and version >= at:
                 inside = True
             elif (kind == "fixed" and version >= at) or (kind == "last_affected" and version > at):
@@ -49,10 +52,10 @@ def affected(version: Version, entry: dict[str, Any]) -> bool:
     return False
 
 
-def _at(event: dict[str, str]) -> tuple[Version, bool]:
-    """Events in the order of their versions; what ends there before what begins."""
+def _at(event: dict[str, str]) -> tuple[Version, int]:
+    """Events in the order of their versions: what was mended there, what began, what ends behind."""
     ((kind, said), *_) = event.items()
-    return Version("0" if said == "0" else said), kind == "introduced"
+    return Version(said), {"fixed": 0, "introduced": 1}.get(kind, 2)
 
 
 def _plain(version: str) -> str:
@@ -62,16 +65,17 @@ def _plain(version: str) -> str:
         return version
 
 
-def found(versions: dict[str, str], records: Iterator[dict[str, Any]]) -> Iterator[str]:
+def found(versions: dict[str, set[str]], records: Iterator[dict[str, Any]]) -> Iterator[str]:
     """One line for each weakness of one package; those that were withdrawn are none."""
     for record in records:
         if "withdrawn" in record:
             continue
         for entry in record.get("affected", []):
             name = canonicalize_name(entry.get("package", {}).get("name", ""))
-            if name in versions and affected(Version(versions[name]), entry):
-                what = record.get("summary") or record.get("details", "")[:100]
-                yield f"{name} {versions[name]}: {record['id']} {what}"
+            for version in versions.get(name, ()):
+                if affected(Version(version), entry):
+                    what = record.get("summary") or record.get("details", "")[:100]
+                    yield f"{name} {version}: {record['id']} {what}"
 
 
 def records_of(archive: Path) -> Iterator[dict[str, Any]]:
