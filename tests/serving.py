@@ -106,7 +106,7 @@ def _embedded() -> Iterator[str]:
     room = Path(tempfile.mkdtemp(prefix="strongroom-tests-", dir=_memory()))
     room.chmod(0o755)
     try:
-        with _many_connections():
+        with _set_for_tests():
             postgres = EmbeddedPostgres(room / "pg")
             postgres.start()
         with postgres:
@@ -115,11 +115,17 @@ def _embedded() -> Iterator[str]:
         shutil.rmtree(room, ignore_errors=True)
 
 
+OF_TESTS = (
+    ("max_connections", "500", "several houses at once, each with pools for all of its processes"),
+    ("wal_compression", "off", "each clone is written to the log: packed, it takes thrice as long"),
+)
+
+
 @contextlib.contextmanager
-def _many_connections() -> Iterator[None]:
-    """What starts now takes several houses at once, each with pools for all of its processes."""
+def _set_for_tests() -> Iterator[None]:
+    """What starts now has settings of its own; of two for one name the last one counts."""
     kept = embedded_config.SETTINGS
-    embedded_config.SETTINGS = (*kept, ("max_connections", "500", "the last one counts"))
+    embedded_config.SETTINGS = (*kept, *OF_TESTS)
     yield
     embedded_config.SETTINGS = kept
 
