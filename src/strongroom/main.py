@@ -28,7 +28,13 @@ from strongroom.clock import monotonic
 from strongroom.core.audit import PausePayouts, Reconciler, Report
 from strongroom.core.audit.evidence import kept
 from strongroom.core.audit.limits import DEADLINE, LANE, Limits, Value
-from strongroom.core.audit.reconcile import Mode, Progress, Run, Scope
+from strongroom.core.audit.reconcile import (
+    Mode,
+    Progress,
+    ReconciliationsUnderWay,
+    Run,
+    Scope,
+)
 from strongroom.core.commands import Command, Errand, Executor, Lanes, Reply, Ticket
 from strongroom.core.commands.admission import Admission
 from strongroom.core.commands.errand import Performer
@@ -56,6 +62,9 @@ SUBSCRIBERS: Sequence[Subscriber] = (
 )
 
 INVARIANTS = (betting.INVARIANTS, ticketing.INVARIANTS, orders.INVARIANTS)
+
+MOST_LOOKS = 4
+"""Reconciliations that one process has under way and waiting."""
 
 DRAIN_S = 20.0
 """How long a stopping process finishes what it accepted."""
@@ -134,7 +143,7 @@ class Strongroom:
             **self.payments.performers,
             ticketing.SendMail: self.post.send,
         }
-        self._looking = asyncio.Lock()
+        self._looking, self._looks = asyncio.Lock(), 0
         self.draining = False
         self.lanes: Lanes
         self.wallets: Gather[UUID, Balance]
@@ -250,11 +259,19 @@ class Strongroom:
         drafting: bool = True,
     ) -> Run:
         """One run; what it finds is kept as evidence in the data folder, and it says where. One at
-        a time: each holds a connection for minutes, and limits and metrics need them as well."""
-        async with self._looking:
-            run = await self.reconciler.read(
-                mode, scope=scope, on_progress=progress, drafting=drafting
-            )
+        a time: each holds a connection for minutes, and limits and metrics need them as well.
+        ReconciliationsUnderWay when several wait already: who gives up and asks again would make
+        the next one wait for them all."""
+        if self._looks == MOST_LOOKS:
+            raise ReconciliationsUnderWay()
+        self._looks += 1
+        try:
+            async with self._looking:
+                run = await self.reconciler.read(
+                    mode, scope=scope, on_progress=progress, drafting=drafting
+                )
+        finally:
+            self._looks -= 1
         return run._replace(report=kept(self.settings.data_dir, run, __version__))
 
     async def pause_if_wrong(self, report: Report, by: str) -> None:

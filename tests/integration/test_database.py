@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from alembic.script import ScriptDirectory
 
 from playing import PATIENCE_S
 from strongroom.core.db import Database, schema
-from strongroom.core.db.migrate import ONE_AT_A_TIME
+from strongroom.core.db.migrate import ONE_AT_A_TIME, SchemaTooNew
 from strongroom.core.db.places import Place
 from strongroom.main import prepare
 
@@ -45,3 +46,13 @@ async def test_a_database_that_is_up_to_date_is_not_migrated(
         await db.fetch("SELECT pg_advisory_xact_lock($1)", ONE_AT_A_TIME)
         async with asyncio.timeout(PATIENCE_S):
             assert await prepare(place) == (schema.newest(), schema.newest())
+
+
+async def test_a_schema_of_a_newer_program_is_left_alone(
+    owner: Database, database_url: str
+) -> None:
+    await owner.fetch("UPDATE public.alembic_version SET version_num = '9999'")
+    place = Place(database_url, database_url, database_url, own_logins=False)
+    with pytest.raises(SchemaTooNew, match=f"9999, this program knows {schema.newest()}"):
+        await prepare(place)
+    assert await owner.revision() == "9999"

@@ -294,9 +294,10 @@ def test_a_stop_that_takes_too_long_is_cut_short(room: Path) -> None:
         assert ask(server, "SELECT a FROM kept") == "7"
 
 
+@pytest.mark.parametrize("hurried", [False, True])
 @pytest.mark.parametrize("launched", [False, True])
 async def test_a_start_that_nobody_waits_for_any_more_leaves_no_server(
-    room: Path, launched: bool
+    room: Path, launched: bool, hurried: bool
 ) -> None:
     """Also where it was given up before there was a server that could have been told so."""
     server = made(room)
@@ -305,8 +306,13 @@ async def test_a_start_that_nobody_waits_for_any_more_leaves_no_server(
     while launched and server.pid is None:
         await asyncio.sleep(0.001)
     starting.cancel()
+    if hurried:
+        await asyncio.sleep(0)
+        starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    # A loop that ends joins its threads.
+    await asyncio.get_running_loop().shutdown_default_executor()
     assert server.pid is None
     assert not serving(server.cluster, server_user(room))
     with server:

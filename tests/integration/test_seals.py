@@ -36,7 +36,7 @@ from strongroom.core.audit.seals import TURNS, Head, intervals, share_again
 from strongroom.core.db import Database
 from strongroom.doors.worker.upkeep import Upkeep
 from strongroom.errors import Busy
-from strongroom.main import Strongroom
+from strongroom.main import MOST_LOOKS, Strongroom
 
 ANYTIME = datetime(2026, 11, 21, 2, tzinfo=UTC)
 
@@ -455,11 +455,13 @@ async def test_one_run_is_made_at_a_time_and_limits_are_read_meanwhile(
 ) -> None:
     async with owner.transaction() as db:
         await db.execute("LOCK TABLE ledger.entries")
-        runs = [asyncio.create_task(house.look()) for _ in range(4)]
+        runs = [asyncio.create_task(house.look()) for _ in range(MOST_LOOKS)]
         await somebody_waits(owner)
+        assert await code_of(house.look()) == "reconciliations_under_way"
         assert await house.limits.look_once()
         assert house.audit.pool.get_size() - house.audit.pool.get_idle_size() == 1
     assert all(run.report.clean for run in await asyncio.gather(*runs))
+    assert (await house.look()).report.clean
 
 
 # By the clock -------------------------------------------------------------------------------------

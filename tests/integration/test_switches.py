@@ -300,11 +300,19 @@ async def test_a_limit_that_does_not_fit_is_left_out_and_the_others_hold(
     house: Strongroom, houses: Houses, owner: Database
 ) -> None:
     """Another release has left it, or somebody's hand."""
-    for name in ("writes.deadline_ms", "rate.global", "lane.PlaceBet.per_s"):
+    by_hand = {
+        "writes.deadline_ms": '"soon"',
+        "rate.global": "[]",
+        "rate.orders": "null",
+        "lane.PlaceBet.per_s": "1.5",
+        "lane.PlaceBet.open": '{"open": false}',
+    }
+    for name, value in by_hand.items():
         await owner.fetch(
             "INSERT INTO audit.limits (name, value, since, by_whom, reason)"
-            " VALUES ($1, '\"soon\"', now(), 'user:ann', 'by hand')",
+            " VALUES ($1, $2, now(), 'user:ann', 'by hand')",
             name,
+            value,
         )
     configured = house.settings.write_deadline_ms
     for one in (house, await houses()):
@@ -314,6 +322,10 @@ async def test_a_limit_that_does_not_fit_is_left_out_and_the_others_hold(
         await adopted(one, "lane.Deposit.open", True)
     await adopted(house, "writes.deadline_ms", 777)
     assert house.settings.write_deadline_ms == 777
+    for name in by_hand:
+        await adopted(house, name, None)
+    left = await changed_limits(house.database)
+    assert [one.name for one in left if one.value is not None] == ["lane.Deposit.open"]
 
 
 async def test_a_change_that_was_not_heard_is_found(

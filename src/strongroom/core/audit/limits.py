@@ -108,7 +108,7 @@ def _whole(value: Value, least: int, most: int) -> None:
 
 
 def _seen(row: Record) -> LimitSeen:
-    value = None if row["value"] is None else msgspec.json.decode(row["value"], type=Value)
+    value = None if row["value"] is None else msgspec.json.decode(row["value"])  # see fits
     return LimitSeen(row["name"], value, row["since"], row["by_whom"], row["reason"])
 
 

@@ -26,7 +26,7 @@ from strongroom.core.audit.seals import (
 )
 from strongroom.core.commands import Reply
 from strongroom.core.db import Connection, Database, Queries, Record
-from strongroom.errors import NotFound
+from strongroom.errors import Busy, NotFound
 from strongroom.ids import NewId, uuid7
 
 sql = Queries(__package__, "audit.sql")
@@ -67,6 +67,12 @@ WHOLE, RANGES, FEW = ("off", "on"), ("on", "off"), ("on", "on")
 
 Progress = Callable[[str, int, int], None]
 """Told before each invariant: its name, how many were asked, how many there are."""
+
+
+class ReconciliationsUnderWay(Busy):
+    """Others asked for a reconciliation as well and wait. Try again when theirs is done."""
+
+    retry_after_s = 10
 
 
 class Scope(NamedTuple):

@@ -317,7 +317,6 @@ class Archive:
 
     async def _once(self) -> str:
         """Archives until it ends; the last lines that it said."""
-        close_to_others(self.folder)
         created = await self._run("--create-slot", "--if-not-exists", "--slot", SLOT)
         if self._process is None or self._process.returncode:
             return created
@@ -365,7 +364,10 @@ class Archive:
     async def _begin_anew(self, why: str) -> None:
         """Puts what there is aside, and archives from now on. The gap stays: a new backup is due."""
         aside = self.backups / f"wal-until-{now():%Y%m%dT%H%M%S.%fZ}"
+        fresh = self.backups / ".wal-anew"  # first: a disk without room for it changes nothing
+        fresh.mkdir(mode=0o700, exist_ok=True)
         self.folder.rename(aside)
+        fresh.rename(self.folder)
         if any(words in why for words in SLOT_LOST):
             await self._run("--drop-slot", "--slot", SLOT)
         self._say(

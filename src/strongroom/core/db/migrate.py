@@ -29,6 +29,10 @@ class ServerTooOld(Refused):
     """The server is older than Postgres 16."""
 
 
+class SchemaTooNew(Refused):
+    """The schema is that of a newer program."""
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -65,12 +69,17 @@ def migrate(dsn: str) -> tuple[str | None, str]:
             version = connection.connection.driver_connection.info.server_version  # type: ignore[union-attr]
             if version < OLDEST:
                 raise ServerTooOld(f"This server is Postgres {version // 10000}; 16 is needed.")
-            before = _revision(connection)
+            before, needed = _revision(connection), newest()
+            if before is not None and before > needed:
+                raise SchemaTooNew(
+                    f"The database has schema {before}, this program knows {needed}: "
+                    "run the newer program."
+                )
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
-            return before, newest()
+            return before, needed
     finally:
         engine.dispose()
 

@@ -195,8 +195,12 @@ class Restored:
 
 async def restored(plan: Plan, data_dir: Path, progress: Progress) -> Restored:
     """Puts it together in `data_dir`, and replays. FolderTaken, RestoreFailed."""
+    done = _Share(plan.bytes, progress)
     try:
-        log_end = await asyncio.to_thread(_assemble, plan, data_dir, progress)
+        log_end = await asyncio.to_thread(_assemble, plan, data_dir, done)
+    except asyncio.CancelledError:
+        done.given_up = True
+        raise
     except OSError as error:
         raise RestoreFailed(
             f"{error.strerror} ({error.filename}). {plan.bytes / 2**30:.1f} GiB are needed; "
@@ -242,6 +246,7 @@ async def _replayed(
     except asyncio.CancelledError:
         starting.cancel()
         await asyncio.wait([starting])
+        await asyncio.to_thread(server.stop)  # that had just become ready
         raise
     await starting
     return server
@@ -280,7 +285,7 @@ def free_folder(data_dir: Path) -> None:
         )
 
 
-def _assemble(plan: Plan, data_dir: Path, progress: Progress) -> int:
+def _assemble(plan: Plan, data_dir: Path, done: _Share) -> int:
     """Puts the files where they belong; the position up to which the archive had a log."""
     free_folder(data_dir)
     as_root = os.geteuid() == 0
@@ -297,7 +302,6 @@ def _assemble(plan: Plan, data_dir: Path, progress: Progress) -> int:
     cluster = cluster_place(folder.resolve(), user)
     if cluster.exists():
         raise FolderTaken(f"{cluster} is there already: choose another folder.")
-    done = _Share(plan.bytes, progress)
     for source, target in _tree(plan.place / CLUSTER, cluster):
         _copy(source, target, user, done)
     log = cluster / "pg_wal"
@@ -343,12 +347,15 @@ def _partial(file: Path) -> bool:
 
 
 class _Share:
-    """How much of so many bytes is done."""
+    """How much of so many bytes is done; RestoreFailed once nobody waits for the rest."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress, self._done = max(total, 1), progress, 0
+        self.given_up = False
 
     def add(self, count: int) -> None:
+        if self.given_up:
+            raise RestoreFailed("It was given up.")
         self._done += count
         self._progress("copying", min(100 * self._done // self._total, 100))
 

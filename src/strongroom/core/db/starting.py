@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 
 from strongroom.core.db.embedded import EmbeddedPostgres
 
@@ -15,16 +16,27 @@ AGAIN_S = 0.2
 
 async def started(server: EmbeddedPostgres) -> None:
     """`server.start()` in a thread. Cancelled, it ends the server, also one that is not there yet
-    or reads a long log, and sees the start end: nobody else may stop the server meanwhile."""
-    thread = asyncio.ensure_future(asyncio.to_thread(server.start))
-    try:
-        await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        while not thread.done():
+    or reads a long log: in another thread, which comes to its end whoever is cancelled again."""
+    over = threading.Event()
+
+    def start() -> None:
+        try:
+            server.start()
+        finally:
+            over.set()
+
+    def end() -> None:
+        while not over.wait(AGAIN_S):
             signal_server(server, signal.SIGINT)
-            await asyncio.wait([thread], timeout=AGAIN_S)
-        thread.exception()  # which tells nobody anything new
-        await asyncio.to_thread(server.stop)
+        server.stop()
+
+    in_thread = asyncio.get_running_loop().run_in_executor
+    starting = in_thread(None, start)
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        ending = in_thread(None, end)
+        await asyncio.shield(asyncio.gather(starting, ending, return_exceptions=True))
         raise
 
 

@@ -177,6 +177,9 @@ class Worker:
         failed = self._again[queue] = set()
         try:
             await self._act(subscriber, messages)
+        except BaseException:
+            failed.update(message.id for message in messages)
+            raise
         finally:
             del self._origins[queue], self._again[queue]
             tracing.took(queue, messages, origins, began, failed)
