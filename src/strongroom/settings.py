@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         "needs the extra `otel`. Without one nothing is traced.",
     )
     trace_share: float = Field(
-        default=0.02,
+        default=0.01,
         ge=0,
         le=1,
         description="The share of requests that are traced, 1 for all of them.",
